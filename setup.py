@@ -1,0 +1,66 @@
+"""Package metadata of tfprune; tool settings live in pyproject.toml."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(
+    r'__version__ = "([^"]+)"', (HERE / "tfprune" / "version.py").read_text("utf-8")
+).group(1)
+
+TEST = [
+    "hypothesis>=6.100,<7",
+    "ipykernel>=6.29",
+    "nbclient>=0.10,<1",
+    "nbformat>=5.10,<6",
+    "pyright>=1.1.390,<2",
+    "pytest>=8,<10",
+    "pytest-timeout>=2.3,<3",
+    "pytest-xdist>=3.6,<4",
+    "ruff>=0.9,<1",
+]
+
+setup(
+    name="tfprune",
+    version=VERSION,
+    description="Sparsity for Keras models that end on phones: prune, watch, strip, export a verified .tflite",
+    long_description=(HERE / "README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    author="The tfprune authors",
+    python_requires=">=3.10,<3.14",
+    packages=find_packages(include=["tfprune", "tfprune.*"]),
+    package_data={"tfprune": ["data/*", "export/README.md", "py.typed"]},
+    install_requires=[
+        "tensorflow>=2.16,<3",
+        "keras>=3,<4",
+        "tensorflow-model-optimization>=0.8,<1",
+        "numpy>=1.26,<3",
+        "tensorboard>=2.16,<3",
+        "ai-edge-litert>=2.0,<3",
+        "matplotlib>=3.8,<4",
+        "pyyaml>=6,<7",
+        "rich>=13.7,<16",
+        "typer>=0.15,<1",
+    ],
+    extras_require={
+        "test": TEST,
+        "jax": ["jax>=0.4.30"],
+        "notebooks": ["jupyterlab>=4,<5"],
+    },
+    entry_points={"console_scripts": ["tfprune=tfprune.cli:main"]},
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

@@ -1,0 +1,70 @@
+"""Copy a Keras 3 model, putting other layers in the place of some; the original is untouched.
+
+tfmot shares the layers of the model it is given; in Keras 3 that would make `layer.output` of both
+models ambiguous and let training change the dense model behind the user's back.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import keras
+
+
+def copy_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """Return a layer of the same configuration, without its weights.
+
+    A layer that cannot be rebuilt from its configuration, or that holds a table which the
+    configuration does not (an adapted text or lookup layer), is shared instead; the first with a
+    warning if it can be trained.
+    """
+    if hasattr(layer, "adapt") and not layer.variables:
+        return layer
+    try:
+        return type(layer).from_config(layer.get_config())
+    except (NotImplementedError, TypeError, ValueError) as error:
+        if layer.variables:
+            warnings.warn(
+                f"The layer '{layer.name}' cannot be rebuilt from its configuration "
+                f"({str(error).strip().splitlines()[0]}), so the copy of the model shares it with "
+                "the original: training one trains both. Give it a `get_config` method.",
+                stacklevel=2,
+            )
+        return layer
+
+
+def clone(
+    model: keras.Model,
+    replace: Callable[[keras.layers.Layer], keras.layers.Layer],
+    inner: Callable[[keras.layers.Layer], keras.layers.Layer] = lambda layer: layer,
+) -> keras.Model:
+    """Return a copy of a Sequential or Functional model, nested models included, weights and all.
+
+    Args:
+        model: the model to copy; it is not changed.
+        replace: called with each layer; returns the layer that stands in its place in the copy.
+        inner: given a layer of the original or of the copy, returns the one of the two whose
+            variables correspond (a wrapper's inner layer, say).
+    """
+    pairs = []
+
+    def clone_function(layer):
+        new = replace(layer)
+        pairs.append((layer, new))
+        return new
+
+    clone_ = keras.models.clone_model(model, clone_function=clone_function, recursive=True)
+    for old, new in pairs:
+        copy_variables(inner(old), inner(new))
+    return clone_
+
+
+def copy_variables(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
+    """Copy every variable of a built layer, seeds and statistics included."""
+    if source is target:
+        return
+    for old, new in zip(source.variables, target.variables, strict=True):
+        new.assign(old)
+    if hasattr(target, "finalize_state") and source.built:
+        target.finalize_state()  # `Normalization` derives constants from its variables

@@ -1,0 +1,376 @@
+"""`PruneLowMagnitude` for Keras 3: an ordinary layer that runs another one with masked weights.
+
+How it works, and why so:
+
+- The masks (one byte a weight), the thresholds and the step are non-trainable weights of the
+  wrapper. So `.keras` files, `.weights.h5` files, checkpoints and distribution strategies carry
+  them without any help.
+- The forward pass calls the wrapped layer inside a `keras.StatelessScope` in which each pruned
+  weight stands for `weight * mask`. That is a public Keras call which works on every backend and
+  under XLA, and gradients of pruned weights are zero. The call goes through `layer(...)`, not
+  `layer.call(...)`, so that dtype policies, masks, losses and `training` keep their meaning.
+- New masks are computed on the host, in numpy, by the callback `UpdatePruningStep`, not in the
+  graph: exact, fast, and the training step itself costs one multiplication more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import weakref
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfprune import masks, patterns, registry
+from tfprune import schedules as schedules_
+from tfprune.layouts import Layout
+from tfprune.schedules import ConstantSparsity
+
+# Wrappers by the id of their step variable: a public way to find them at any depth of any model,
+# subclassed ones too, since `model.variables` sees through every nesting.
+_WRAPPERS: weakref.WeakValueDictionary[int, PruneLowMagnitude] = weakref.WeakValueDictionary()
+
+_NO_CALLBACK = (
+    "The layer '{name}' is wrapped for pruning but trained without the callback "
+    "`UpdatePruningStep`, so it would never be pruned. Add it: "
+    "`model.fit(..., callbacks=[tfprune.UpdatePruningStep()])`. In a loop of your own, call "
+    "its hooks as the README shows: `set_model`, `on_train_begin`, `on_train_batch_begin`, "
+    "`on_epoch_end`."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightState:
+    """One pruned weight as it stands: numpy copies, for summaries and reports.
+
+    Attributes:
+        name: name of the weight within its layer, such as "kernel".
+        weight: its values, masked, in the shape Keras gives it.
+        mask: True where the weight is kept, same shape.
+        threshold: magnitude under which weights were cut at the last update.
+        layout: which of the axes are inputs and outputs.
+        flipped: fraction of the mask that changed at the last update.
+    """
+
+    name: str
+    weight: np.ndarray
+    mask: np.ndarray
+    threshold: float
+    layout: Layout | None
+    flipped: float
+
+    @property
+    def sparsity(self) -> float:
+        """Fraction of the weights that are zero."""
+        return 1.0 - np.count_nonzero(self.weight) / max(1, self.weight.size)
+
+
+@keras.saving.register_keras_serializable(package="tfprune")
+class PruneLowMagnitude(keras.layers.Wrapper):
+    """Wraps a Keras 3 layer so that its smallest weights become zero while it trains.
+
+    `prune_low_magnitude` and `prune` make these for you. Train with the callback
+    `UpdatePruningStep`, and take the wrapper off with `strip_pruning`.
+
+    Args:
+        layer: the layer to prune.
+        pruning_schedule: a `PruningSchedule`: when to prune, and how much.
+        block_size: (height, width) of blocks to zero together, `(1, 1)` for single weights.
+        block_pooling_type: "AVG" or "MAX", the score of a block.
+        sparsity_m_by_n: `(m, n)` for m zeros in every n neighbouring input channels.
+        pattern: the same choice as one object or name ("2:4", "1x16"); leave it or the three
+            above at their defaults.
+
+    Raises:
+        ValueError: if the layer cannot be pruned (the message says why).
+
+    Example:
+
+    ```python
+    layer = tfprune.PruneLowMagnitude(keras.layers.Dense(10), tfprune.ConstantSparsity(0.5, 0))
+    model = keras.Sequential([keras.Input((20,)), layer])
+    ```
+
+    Source: tfmot's `PruneLowMagnitude`, the name of the wrapper (`prune_low_magnitude_dense`)
+    included.
+    """
+
+    def __init__(
+        self,
+        layer,
+        pruning_schedule=None,
+        block_size=(1, 1),
+        block_pooling_type="AVG",
+        sparsity_m_by_n=None,
+        pattern=None,
+        **kwargs,
+    ):
+        if not isinstance(layer, keras.layers.Layer):
+            raise ValueError(
+                "`PruneLowMagnitude` wraps a Keras 3 layer, for example `keras.layers.Dense(10)`. "
+                f"Received: {layer!r} (of type {type(layer).__name__})"
+            )
+        if isinstance(layer, PruneLowMagnitude):
+            raise ValueError(f"The layer is wrapped for pruning already. Received: {layer.name!r}")
+        reason = registry.reason_against(layer)
+        if reason is not None:
+            raise ValueError(f"The layer '{layer.name}' cannot be pruned: {reason}.")
+        if pruning_schedule is None:
+            pruning_schedule = ConstantSparsity(0.5, 0)
+        # The inner layer casts; this one must see weights in their full precision.
+        kwargs.setdefault("dtype", layer.variable_dtype)
+        kwargs.setdefault("name", f"prune_low_magnitude_{layer.name}")
+        kwargs.setdefault("trainable", layer.trainable)
+        super().__init__(layer, autocast=False, **kwargs)
+        self.pruning_schedule = schedules_.get(pruning_schedule)
+        self.pattern = (
+            patterns.from_tfmot(block_size, block_pooling_type, sparsity_m_by_n)
+            if pattern is None
+            else patterns.get(pattern)
+        )
+        self.supports_masking = layer.supports_masking
+        self.supports_jit = layer.supports_jit
+        self.skipped: dict[str, str] = {}
+        self.last_update_step: int | None = None
+        self._updater_attached = False
+        self._call_shapes: dict[str, Any] | None = None
+        self._prunable: list[registry.PrunableWeight] = []
+        self._masks: list[Any] = []
+        self._thresholds: list[Any] = []
+        self._flipped: list[float] = []
+        # `keras.Sequential([prune_low_magnitude(Dense(2, input_shape=(3,)))])` is built at once.
+        shape = getattr(layer, "_input_shape_arg", None)
+        if shape is not None:
+            self._input_shape_arg = shape
+        if layer.built:
+            self._check_pattern(registry.prunable_weights(layer))
+
+    # -- Building ------------------------------------------------------------------------------
+
+    def __call__(self, *args, **kwargs):
+        """Run the wrapped layer, with whatever arguments it takes."""
+        if not args:  # `attention(query=x, value=y)`: Keras wants the first one by position
+            first = next(iter(inspect.signature(self.layer.call).parameters))
+            args = (kwargs.pop(first),) if first in kwargs else ()
+        if not self.built and not self.layer.built:
+            self._call_shapes = _shapes_of(self.layer.call, args, kwargs)
+        return super().__call__(*args, **kwargs)
+
+    def build(self, input_shape=None):
+        """Build the wrapped layer, then make its masks."""
+        if not self.layer.built:
+            if self._call_shapes:
+                self.layer.build(**_arguments_for(self.layer.build, self._call_shapes))
+            else:
+                self.layer.build(input_shape)
+            self.layer.built = True
+        self._prunable = self._check_pattern(registry.prunable_weights(self.layer))
+        for weight in self._prunable:
+            name = weight.name.replace("/", "_")
+            self._masks.append(
+                self.add_weight(
+                    name=f"{name}_mask",
+                    shape=weight.variable.shape,
+                    initializer="ones",
+                    dtype="bool",
+                    trainable=False,
+                )
+            )
+            self._thresholds.append(
+                self.add_weight(
+                    name=f"{name}_threshold",
+                    shape=(),
+                    initializer="zeros",
+                    dtype="float32",
+                    trainable=False,
+                )
+            )
+        self._flipped = [0.0] * len(self._prunable)
+        self.pruning_step = self.add_weight(
+            name="pruning_step",
+            shape=(),
+            initializer=keras.initializers.Constant(-1),
+            dtype="int32",
+            trainable=False,
+        )
+        _WRAPPERS[id(self.pruning_step)] = self
+        self.built = True
+
+    def _check_pattern(self, weights):
+        """Return the weights that the pattern fits, and keep the reasons against the others."""
+        self.skipped = {}
+        for weight in weights:
+            reason = self.pattern.reason_against(tuple(weight.variable.shape), weight.layout)
+            if reason is not None:
+                self.skipped[weight.name] = reason
+        if len(self.skipped) == len(weights):
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in self.skipped.items())
+            raise ValueError(
+                f"The layer '{self.layer.name}' cannot be pruned with the pattern "
+                f"'{self.pattern}': {reasons or 'it has no weights to prune'}."
+            )
+        return [w for w in weights if w.name not in self.skipped]
+
+    # -- Running -------------------------------------------------------------------------------
+
+    def call(self, inputs, *args, training=None, **kwargs):
+        """Run the wrapped layer with `weight * mask` in the place of each pruned weight."""
+        if training is not None:
+            kwargs["training"] = training
+        if training and self.trainable and not self._updater_attached:
+            raise ValueError(_NO_CALLBACK.format(name=self.layer.name))
+        values = {id(v): v.value for v in self.layer.variables}
+        for weight, mask in zip(self._prunable, self._masks, strict=True):
+            value = values[id(weight.variable)]
+            values[id(weight.variable)] = ops.multiply(value, ops.cast(mask.value, value.dtype))
+        mapping = [(v, values[id(v)]) for v in self.layer.variables]
+        with keras.StatelessScope(mapping, collect_losses=True) as scope:
+            before = {id(v): scope.get_current_value(v) for v in self.layer.variables}
+            outputs = self.layer(inputs, *args, **kwargs)
+        for variable in self.layer.non_trainable_variables:
+            value = scope.get_current_value(variable)
+            if value is not before[id(variable)]:
+                variable.assign(value)
+        if scope.losses:
+            self.add_loss(scope.losses)
+        return outputs
+
+    def compute_output_spec(self, *args, **kwargs):
+        """Return what the wrapped layer returns, shape and dtype."""
+        if "training" not in inspect.signature(self.layer.call).parameters:
+            kwargs.pop("training", None)
+        return self.layer.compute_output_spec(*args, **kwargs)
+
+    def compute_output_shape(self, *args, **kwargs):
+        """Return the output shape of the wrapped layer."""
+        return self.layer.compute_output_shape(*args, **kwargs)
+
+    def compute_mask(self, inputs, previous_mask=None):
+        """Return the Keras mask (of timesteps) that the wrapped layer passes on."""
+        return self.layer.compute_mask(inputs, previous_mask)
+
+    # -- Pruning: the door that callbacks, summaries and strip_pruning go through ----------------
+
+    @property
+    def pruning_vars(self) -> list[tuple[Any, Any, Any]]:
+        """The (weight, mask, threshold) variables, as tfmot has them."""
+        weights = [w.variable for w in self._prunable]
+        return list(zip(weights, self._masks, self._thresholds, strict=True))
+
+    @property
+    def layer_name(self) -> str:
+        """Name of the wrapped layer."""
+        return self.layer.name
+
+    def attach_updater(self, attached: bool = True) -> None:
+        """Tell the wrapper that a callback looks after it, so that it may be trained."""
+        self._updater_attached = attached
+
+    def read_step(self) -> int:
+        """Return the number of training steps seen; 0 before the first."""
+        return max(0, int(ops.convert_to_numpy(self.pruning_step)))
+
+    def write_step(self, step: int) -> None:
+        """Store the number of training steps seen, for the next save."""
+        self.pruning_step.assign(step)
+
+    def update_masks(self, step: int) -> None:
+        """Choose new masks for the sparsity that the schedule asks for at a step.
+
+        A weight once cut stays cut. Weights are set to zero where their mask is. A sparsity of
+        zero leaves everything as it is.
+        """
+        sparsity = self.pruning_schedule.sparsity(step)
+        self.last_update_step = step
+        if sparsity == 0.0:
+            return
+        final = self.pruning_schedule.final_sparsity
+        for index, (weight, mask, threshold) in enumerate(self.pruning_vars):
+            old = ops.convert_to_numpy(mask)
+            values = ops.convert_to_numpy(weight)
+            try:
+                scores = masks.magnitudes(values)
+            except ValueError as error:
+                raise ValueError(f"{self.layer.name}: {error}") from None
+            scores *= old
+            layout = self._prunable[index].layout
+            new, limit = self.pattern.mask(scores, layout, sparsity, final)
+            self._flipped[index] = np.count_nonzero(new != old) / max(1, new.size)
+            mask.assign(new)
+            weight.assign(values * new)
+            threshold.assign(limit)
+
+    def apply_masks(self) -> None:
+        """Set the weights to zero where their masks are; optimizers with momentum move them."""
+        for weight, mask, _ in self.pruning_vars:
+            values = ops.convert_to_numpy(weight)
+            weight.assign(values * ops.convert_to_numpy(mask))
+
+    def states(self) -> list[WeightState]:
+        """Return the pruned weights, masked, as numpy arrays."""
+        return [
+            WeightState(
+                name=prunable.name,
+                weight=ops.convert_to_numpy(weight) * ops.convert_to_numpy(mask),
+                mask=ops.convert_to_numpy(mask),
+                threshold=float(ops.convert_to_numpy(threshold)),
+                layout=prunable.layout,
+                flipped=flipped,
+            )
+            for prunable, (weight, mask, threshold), flipped in zip(
+                self._prunable, self.pruning_vars, self._flipped, strict=True
+            )
+        ]
+
+    # -- Saving --------------------------------------------------------------------------------
+
+    def get_config(self):
+        """Return everything needed to make the wrapper again, the pattern included."""
+        config = super().get_config()
+        config["pruning_schedule"] = self.pruning_schedule.get_config()
+        config["pattern"] = str(self.pattern)
+        return config
+
+    def get_build_config(self):
+        """Return the build config of the wrapped layer, which may need several shapes."""
+        return {"layer": self.layer.get_build_config()}
+
+    def build_from_config(self, config):
+        """Build the wrapped layer from its own build config, then the masks."""
+        if not self.layer.built and config.get("layer"):
+            self.layer.build_from_config(config["layer"])
+        if self.layer.built and not self.built:
+            self.build(None)
+
+
+def wrappers(model) -> list[PruneLowMagnitude]:
+    """Return the built pruning wrappers anywhere in a model or layer, in order, each once."""
+    if isinstance(model, PruneLowMagnitude) and model.built:
+        return [model]
+    found = (_WRAPPERS.get(id(v)) for v in model.non_trainable_variables)
+    return list(dict.fromkeys(w for w in found if w is not None))
+
+
+def _shapes_of(function, args, kwargs) -> dict[str, Any]:
+    """Return `{argument_shape: shape}` for the tensors, nested ones too, given to a call."""
+    kwargs = {k: v for k, v in kwargs.items() if k not in ("training", "mask")}
+    bound = inspect.signature(function).bind(*args, **kwargs).arguments
+    shapes = {}
+    for name, value in bound.items():
+        flat = keras.tree.flatten(value)
+        if flat and all(hasattr(leaf, "shape") for leaf in flat):
+            shapes[f"{name}_shape"] = keras.tree.map_structure(
+                lambda leaf: tuple(leaf.shape), value
+            )
+    return shapes
+
+
+def _arguments_for(build, shapes: dict[str, Any]) -> dict[str, Any]:
+    """Return the shapes that a `build` method asks for, by Keras's rule of names."""
+    names = list(inspect.signature(build).parameters)
+    if len(names) == 1:
+        return {names[0]: next(iter(shapes.values()))}
+    return {name: shapes[name] for name in names if name in shapes}
