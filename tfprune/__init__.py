@@ -1,1 +1,121 @@
-"""x."""
+"""Sparsity for Keras models that end on phones: wrap, train, watch, strip, export.
+
+The map of the house (upper floors import lower ones, never the other way round):
+
+- numpy only: `schedules` (when, how much), `layouts` (which axes are inputs), `patterns` (where
+  zeros may stand), `masks` (scores to masks), `files` (whole or not at all)
+- layers: `family`, `registry` (which weights), `wrapper` (Keras 3), `legacy` (tf_keras through
+  tfmot), `cloning`, `decisions`, `strip`
+- workflows: `rules`, `prune`, `callbacks`, `tensorboard`, `summary`, `export`, `weightfiles`
+- commands: `quickstart`, `cli`
+
+Names are loaded when first used, so that `tfprune --help` need not wait for TensorFlow.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+from typing import TYPE_CHECKING, Any
+
+from tfprune.version import __version__
+
+if TYPE_CHECKING:
+    from tfprune.callbacks import UpdatePruningStep
+    from tfprune.export import ExportResult, export_tflite
+    from tfprune.patterns import NM, Block, Unstructured
+    from tfprune.prune import PruningPolicy, prune, prune_low_magnitude, prune_scope
+    from tfprune.registry import PrunableLayer
+    from tfprune.rules import Rule
+    from tfprune.schedules import (
+        ConstantSparsity,
+        FunctionSchedule,
+        Iterative,
+        OneShot,
+        PolynomialDecay,
+        PruningSchedule,
+    )
+    from tfprune.strip import strip_pruning, stripped_weights
+    from tfprune.summary import summary
+    from tfprune.tensorboard import PruningSummaries
+    from tfprune.weightfiles import inspect_file
+    from tfprune.wrapper import PruneLowMagnitude
+
+_HOMES = {
+    "callbacks": ("UpdatePruningStep",),
+    "export": ("ExportResult", "export_tflite"),
+    "patterns": ("NM", "Block", "Unstructured"),
+    "prune": ("PruningPolicy", "prune", "prune_low_magnitude", "prune_scope"),
+    "registry": ("PrunableLayer",),
+    "rules": ("Rule",),
+    "schedules": (
+        "ConstantSparsity",
+        "FunctionSchedule",
+        "Iterative",
+        "OneShot",
+        "PolynomialDecay",
+        "PruningSchedule",
+    ),
+    "strip": ("strip_pruning", "stripped_weights"),
+    "summary": ("summary",),
+    "tensorboard": ("PruningSummaries",),
+    "weightfiles": ("inspect_file",),
+    "wrapper": ("PruneLowMagnitude",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [  # noqa: RUF022 -- spelt out for type checkers and `import *`
+    "Block",
+    "ConstantSparsity",
+    "ExportResult",
+    "FunctionSchedule",
+    "Iterative",
+    "NM",
+    "OneShot",
+    "PolynomialDecay",
+    "PrunableLayer",
+    "PruneLowMagnitude",
+    "PruningPolicy",
+    "PruningSchedule",
+    "PruningSummaries",
+    "Rule",
+    "Unstructured",
+    "UpdatePruningStep",
+    "__version__",
+    "export_tflite",
+    "inspect_file",
+    "prune",
+    "prune_low_magnitude",
+    "prune_scope",
+    "strip_pruning",
+    "stripped_weights",
+    "summary",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'tfprune' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"tfprune.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+class _Package(types.ModuleType):
+    """Keeps `tfprune.prune` the function, not the file `prune.py` of the same name.
+
+    Importing a submodule binds its name in the package, whenever and by whomever that happens.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, types.ModuleType) and name in _HOME_OF:
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -11,6 +11,9 @@ from collections.abc import Callable
 
 import keras
 
+Layer = keras.layers.Layer
+Inner = Callable[[Layer, Layer], tuple[Layer, Layer]]
+
 
 def copy_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
     """Return a layer of the same configuration, without its weights.
@@ -35,17 +38,15 @@ def copy_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
 
 
 def clone(
-    model: keras.Model,
-    replace: Callable[[keras.layers.Layer], keras.layers.Layer],
-    inner: Callable[[keras.layers.Layer], keras.layers.Layer] = lambda layer: layer,
+    model: keras.Model, replace: Callable[[keras.layers.Layer], keras.layers.Layer], inner: Inner
 ) -> keras.Model:
     """Return a copy of a Sequential or Functional model, nested models included, weights and all.
 
     Args:
         model: the model to copy; it is not changed.
         replace: called with each layer; returns the layer that stands in its place in the copy.
-        inner: given a layer of the original or of the copy, returns the one of the two whose
-            variables correspond (a wrapper's inner layer, say).
+        inner: called with a layer of the original and its replacement; returns the two layers
+            whose variables correspond (the one inside a wrapper, say).
     """
     pairs = []
 
@@ -54,10 +55,10 @@ def clone(
         pairs.append((layer, new))
         return new
 
-    clone_ = keras.models.clone_model(model, clone_function=clone_function, recursive=True)
+    copy = keras.models.clone_model(model, clone_function=clone_function, recursive=True)
     for old, new in pairs:
-        copy_variables(inner(old), inner(new))
-    return clone_
+        copy_variables(*inner(old, new))
+    return copy
 
 
 def copy_variables(source: keras.layers.Layer, target: keras.layers.Layer) -> None:

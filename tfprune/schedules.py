@@ -14,6 +14,7 @@ Plain integers and floats in, plain integers and floats out: numpy is not even n
 from __future__ import annotations
 
 import abc
+import inspect
 import math
 import numbers
 from collections.abc import Callable, Sequence
@@ -410,6 +411,11 @@ class FunctionSchedule(PruningSchedule):
             begin_step=self.begin_step,
             frequency=self.frequency,
         )
+
+
+def arguments_of(name: str) -> str:
+    """Return the constructor arguments of a schedule class by its name, for messages."""
+    return str(inspect.signature(_CLASSES[name]))
 
 
 def get(schedule) -> PruningSchedule:

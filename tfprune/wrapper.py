@@ -33,6 +33,9 @@ from tfprune.schedules import ConstantSparsity
 # subclassed ones too, since `model.variables` sees through every nesting.
 _WRAPPERS: weakref.WeakValueDictionary[int, PruneLowMagnitude] = weakref.WeakValueDictionary()
 
+# Callbacks at work whose model is not built yet, so that they could not attach to its wrappers.
+_WAITING: weakref.WeakSet[StepCounter] = weakref.WeakSet()
+
 _NO_CALLBACK = (
     "The layer '{name}' is wrapped for pruning but trained without the callback "
     "`UpdatePruningStep`, so it would never be pruned. Add it: "
@@ -40,6 +43,25 @@ _NO_CALLBACK = (
     "its hooks as the README shows: `set_model`, `on_train_begin`, `on_train_batch_begin`, "
     "`on_epoch_end`."
 )
+
+
+class StepCounter:
+    """Counts the optimizer updates of a run; the callback counts, its wrappers read.
+
+    Attributes:
+        updates: optimizer updates since the run began.
+    """
+
+    def __init__(self):
+        self.updates = 0
+
+    def wait(self) -> None:
+        """Let wrappers train although no callback is attached: theirs waits for the model."""
+        _WAITING.add(self)
+
+    def stop_waiting(self) -> None:
+        """Undo `wait`."""
+        _WAITING.discard(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +74,6 @@ class WeightState:
         mask: True where the weight is kept, same shape.
         threshold: magnitude under which weights were cut at the last update.
         layout: which of the axes are inputs and outputs.
-        flipped: fraction of the mask that changed at the last update.
     """
 
     name: str
@@ -60,7 +81,6 @@ class WeightState:
     mask: np.ndarray
     threshold: float
     layout: Layout | None
-    flipped: float
 
     @property
     def sparsity(self) -> float:
@@ -135,12 +155,12 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         self.supports_jit = layer.supports_jit
         self.skipped: dict[str, str] = {}
         self.last_update_step: int | None = None
-        self._updater_attached = False
+        self._counter: StepCounter | None = None
+        self._step_at_attach = 0
         self._call_shapes: dict[str, Any] | None = None
         self._prunable: list[registry.PrunableWeight] = []
         self._masks: list[Any] = []
         self._thresholds: list[Any] = []
-        self._flipped: list[float] = []
         # `keras.Sequential([prune_low_magnitude(Dense(2, input_shape=(3,)))])` is built at once.
         shape = getattr(layer, "_input_shape_arg", None)
         if shape is not None:
@@ -188,7 +208,6 @@ class PruneLowMagnitude(keras.layers.Wrapper):
                     trainable=False,
                 )
             )
-        self._flipped = [0.0] * len(self._prunable)
         self.pruning_step = self.add_weight(
             name="pruning_step",
             shape=(),
@@ -220,7 +239,7 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         """Run the wrapped layer with `weight * mask` in the place of each pruned weight."""
         if training is not None:
             kwargs["training"] = training
-        if training and self.trainable and not self._updater_attached:
+        if training and self.trainable and self._counter is None and not _WAITING:
             raise ValueError(_NO_CALLBACK.format(name=self.layer.name))
         values = {id(v): v.value for v in self.layer.variables}
         for weight, mask in zip(self._prunable, self._masks, strict=True):
@@ -265,17 +284,31 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         """Name of the wrapped layer."""
         return self.layer.name
 
-    def attach_updater(self, attached: bool = True) -> None:
-        """Tell the wrapper that a callback looks after it, so that it may be trained."""
-        self._updater_attached = attached
+    def attach(self, counter: StepCounter) -> None:
+        """Follow a callback's count of updates, from the step stored in the wrapper on."""
+        self._step_at_attach = max(0, int(ops.convert_to_numpy(self.pruning_step)))
+        self._counter = counter
+        counter.stop_waiting()
+
+    def detach(self) -> None:
+        """Store the step and stop following the callback."""
+        self.store_step()
+        self._counter = None
 
     def read_step(self) -> int:
         """Return the number of training steps seen; 0 before the first."""
-        return max(0, int(ops.convert_to_numpy(self.pruning_step)))
+        if self._counter is None:
+            return max(0, int(ops.convert_to_numpy(self.pruning_step)))
+        return self._step_at_attach + self._counter.updates
 
-    def write_step(self, step: int) -> None:
-        """Store the number of training steps seen, for the next save."""
-        self.pruning_step.assign(step)
+    def store_step(self) -> None:
+        """Write the number of training steps seen to its variable.
+
+        Done when something is saved and at the end of an epoch, not at every step: assigning one
+        variable for each layer would cost more than the pruning itself.
+        """
+        if self._counter is not None:
+            self.pruning_step.assign(self.read_step())
 
     def update_masks(self, step: int) -> None:
         """Choose new masks for the sparsity that the schedule asks for at a step.
@@ -298,7 +331,6 @@ class PruneLowMagnitude(keras.layers.Wrapper):
             scores *= old
             layout = self._prunable[index].layout
             new, limit = self.pattern.mask(scores, layout, sparsity, final)
-            self._flipped[index] = np.count_nonzero(new != old) / max(1, new.size)
             mask.assign(new)
             weight.assign(values * new)
             threshold.assign(limit)
@@ -318,10 +350,9 @@ class PruneLowMagnitude(keras.layers.Wrapper):
                 mask=ops.convert_to_numpy(mask),
                 threshold=float(ops.convert_to_numpy(threshold)),
                 layout=prunable.layout,
-                flipped=flipped,
             )
-            for prunable, (weight, mask, threshold), flipped in zip(
-                self._prunable, self.pruning_vars, self._flipped, strict=True
+            for prunable, (weight, mask, threshold) in zip(
+                self._prunable, self.pruning_vars, strict=True
             )
         ]
 
@@ -333,6 +364,11 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         config["pruning_schedule"] = self.pruning_schedule.get_config()
         config["pattern"] = str(self.pattern)
         return config
+
+    def save_own_variables(self, store):
+        """Save masks, thresholds and the step as it is now."""
+        self.store_step()
+        super().save_own_variables(store)
 
     def get_build_config(self):
         """Return the build config of the wrapped layer, which may need several shapes."""

@@ -1,0 +1,267 @@
+"""`UpdatePruningStep`: decides when masks change, and never lets a run end unpruned in silence.
+
+Steps are optimizer updates, counted by the hooks, so that no variable has to be read at every
+step: in `fit` one for each batch (`steps_per_execution` and Keras's own gradient accumulation
+taken into account), in a loop of one's own one for each pair of batch hooks.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import keras
+
+from tfprune.family import require_family
+from tfprune.strip import pruned_layers, shortfalls
+from tfprune.wrapper import StepCounter
+
+
+class FamilyCallback(keras.callbacks.Callback):
+    """A Keras 3 callback that legacy tf_keras takes too: it asks three questions more."""
+
+    def _implements_train_batch_hooks(self) -> bool:
+        return True
+
+    def _implements_test_batch_hooks(self) -> bool:
+        return False
+
+    def _implements_predict_batch_hooks(self) -> bool:
+        return False
+
+
+class UpdatePruningStep(FamilyCallback):
+    """Updates the masks of a wrapped model while it trains; training one needs this callback.
+
+    Before the first step it works out what sparsity the run will reach and warns if that is short
+    of the schedule's end; at the end it says what was reached. Masks change before the training
+    step at which the schedule asks for it, at its first and last step always; at the end of each
+    epoch weights are masked again, so that what is saved is sparse.
+
+    Args:
+        verbose: print what was reached at the end of `fit`; None follows `fit`'s own `verbose`.
+
+    Example:
+
+    ```python
+    model.fit(x, y, callbacks=[tfprune.UpdatePruningStep()])
+    ```
+
+    In a loop of your own:
+
+    ```python
+    callback = tfprune.UpdatePruningStep()
+    callback.set_model(model)
+    callback.on_train_begin()
+    for epoch in range(epochs):
+        for x, y in batches:
+            callback.on_train_batch_begin(-1)
+            train_step(x, y)  # one optimizer update
+        callback.on_epoch_end(epoch)
+    callback.on_train_end()
+    ```
+
+    Source: tfmot's `UpdatePruningStep`.
+    """
+
+    def __init__(self, verbose: bool | None = None):
+        super().__init__()
+        self.verbose = verbose
+        self._target: Any = None
+        self._legacy = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self._layers: list[Any] = []
+        self._checked: dict[int, int] = {}
+        self._counter = StepCounter()
+        self._batches = 0
+        self._open: int | None = None
+        self._end_hook_tells_last_batch = False
+        self._forecast_warned = False
+
+    def set_model(self, model: Any) -> None:
+        """Take the model to look after, of either family."""
+        self._legacy = require_family(model, "a model") == "tf_keras"
+        self._target = model
+        self._model = model
+
+    # -- Hooks ---------------------------------------------------------------------------------
+
+    def on_train_begin(self, logs=None):
+        """Find the wrapped layers; those of a model that is not built yet are found later."""
+        self._reset()
+        if self._target is None:
+            raise ValueError(
+                "The callback has no model. In a loop of your own call "
+                "`callback.set_model(model)` before `on_train_begin()`."
+            )
+        self._counter.wait()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Say what the run will reach, before its first step."""
+        fresh = not self._layers
+        if self._find_layers() and fresh and self._in_fit():
+            self._forecast(epoch)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        """Update the masks if the schedule asks for it before this step."""
+        if self._open is not None:  # the hook at the batch's end was not called: count it here
+            self._count(1)
+        self._open = batch
+        self._find_layers()
+        self._update()
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Count the step, and update the masks if the schedule asks for it now."""
+        if self._open is None:
+            return
+        self._count(self._executed(batch))
+        self._open = None
+        self._update()
+
+    def on_epoch_end(self, epoch=None, logs=None, batch=None):
+        """Mask the weights again, so that a model saved now is sparse."""
+        del batch  # tfmot calls the argument so
+        if self._open is not None:
+            self._count(1)
+            self._open = None
+        self._find_layers()
+        self._update()
+        self._settle()
+
+    def on_train_end(self, logs=None):
+        """Mask the weights once more, and say what was reached."""
+        if not self._find_layers():
+            self._counter.stop_waiting()
+            warnings.warn(
+                "`UpdatePruningStep` found no layer wrapped for pruning in the model, so nothing "
+                "was pruned. Wrap the model first: `tfprune.prune_low_magnitude(model)`.",
+                stacklevel=2,
+            )
+            return
+        self._update()
+        self._settle()
+        self._report()
+        if not self._legacy:
+            for layer in self._layers:
+                layer.detach()
+
+    # -- Counting ------------------------------------------------------------------------------
+
+    def _in_fit(self) -> bool:
+        return bool(self.params) and "epochs" in self.params
+
+    def _executed(self, batch: int) -> int:
+        """Return how many batches the training function ran between the two hooks."""
+        size = getattr(self._target, "steps_per_execution", 1)
+        if not self._in_fit() or not isinstance(size, int) or size == 1:
+            return 1
+        begin = self._open or 0
+        if batch > begin:
+            self._end_hook_tells_last_batch = True
+        if self._end_hook_tells_last_batch:
+            return batch - begin + 1
+        # Older Keras gives the first batch of the execution to both hooks.
+        steps = self.params.get("steps")
+        return max(1, min(size, steps - begin)) if steps else size
+
+    def _count(self, batches: int) -> None:
+        self._batches += batches
+        self._counter.updates = self._batches // self._accumulation()
+
+    def _accumulation(self) -> int:
+        optimizer = getattr(self._target, "optimizer", None)
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        return getattr(optimizer, "gradient_accumulation_steps", None) or 1
+
+    # -- Pruning -------------------------------------------------------------------------------
+
+    def _find_layers(self) -> list[Any]:
+        if not self._layers and self._target is not None:
+            self._layers = pruned_layers(self._target)
+            for layer in self._layers:
+                if self._legacy:
+                    layer.start()
+                    self._counter.stop_waiting()
+                else:
+                    layer.attach(self._counter)
+                # A run that goes on from a checkpoint has done the update of its own step.
+                step = layer.read_step()
+                self._checked[id(layer)] = step if step > 0 else -1
+        return self._layers
+
+    def _update(self) -> None:
+        """Update the masks of every layer for which an update has come due."""
+        if self._legacy:  # tfmot's wrappers do it themselves, in the graph
+            return
+        due = []
+        for layer in self._layers:
+            step = layer.read_step()
+            after = self._checked[id(layer)]
+            at = layer.pruning_schedule.update_between(after, step) if step > after else None
+            self._checked[id(layer)] = step
+            if at is not None:
+                due.append((layer, at))
+        if due:
+            self._sync()
+            for layer, at in due:
+                layer.update_masks(at)
+
+    def _settle(self) -> None:
+        self._sync()
+        for layer in self._layers:
+            layer.apply_masks()
+            if not self._legacy:
+                layer.store_step()
+
+    def _sync(self) -> None:
+        """Bring the weights back into the model: under JAX they live outside it in an epoch."""
+        sync = getattr(self._target, "jax_state_sync", None)
+        if sync is not None and keras.backend.backend() == "jax":
+            sync()
+
+    # -- Saying so -----------------------------------------------------------------------------
+
+    def _forecast(self, epoch: int) -> None:
+        steps, epochs = self.params.get("steps"), self.params["epochs"]
+        if not steps:
+            return
+        short = []
+        for layer in self._layers:
+            updates = (epochs - epoch) * steps // self._accumulation()
+            end = layer.read_step() + updates
+            final = layer.pruning_schedule.final_sparsity
+            last = layer.pruning_schedule.update_between(-1, end)
+            reached = 0.0 if last is None else layer.pruning_schedule.sparsity(last)
+            if final is not None and reached < final - 5e-4:
+                short.append((end, f"{layer.layer_name} will be at {reached:.1%}, not {final:.1%}"))
+        if short:
+            self._forecast_warned = True
+            warnings.warn(
+                f"The run ends at step {short[0][0]}; "
+                + "; ".join(text for _, text in short)
+                + ". "
+                "Train for longer, end the schedule sooner, or go on in another `fit`: the step is "
+                "kept.",
+                stacklevel=2,
+            )
+
+    def _report(self) -> None:
+        missed = shortfalls(self._layers)
+        step = self._layers[0].read_step()
+        if missed and not self._forecast_warned:
+            warnings.warn(
+                f"Training ended at step {step} short of the schedule: " + "; ".join(missed) + ".",
+                stacklevel=3,
+            )
+        chatty = self.params and self.params.get("verbose", 0)
+        if chatty if self.verbose is None else self.verbose:
+            states = [state for layer in self._layers for state in layer.states()]
+            size = sum(state.weight.size for state in states)
+            zeros = sum(round(state.sparsity * state.weight.size) for state in states)
+            goal = "; ".join(missed) or "every layer is at its target"
+            print(
+                f"Pruned to {zeros / max(1, size):.1%} zeros in {len(self._layers)} layers "
+                f"at step {step}: {goal}."
+            )

@@ -1,0 +1,44 @@
+"""What was decided about each layer of a model when it was wrapped, and why.
+
+Decisions are remembered beside the model object, for `summary` and the TensorBoard page; a model
+loaded from a file has none, and whoever asks works them out again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import weakref
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """One layer: pruned by which schedule and pattern, or left dense for which reason.
+
+    Attributes:
+        path: the layer's path in the model, such as "backbone/conv1".
+        schedule: its pruning schedule, None if the layer is left dense.
+        pattern: its pattern, None if the layer is left dense.
+        reason: why it is left dense, None if it is pruned.
+        expected: whether nobody would expect the layer to be pruned (no weights, a norm), so that
+            leaving it dense needs no warning.
+    """
+
+    path: str
+    schedule: Any = None
+    pattern: Any = None
+    reason: str | None = None
+    expected: bool = False
+
+
+_DECISIONS: weakref.WeakKeyDictionary[Any, tuple[Decision, ...]] = weakref.WeakKeyDictionary()
+
+
+def remember(model, decisions: list[Decision]) -> None:
+    """Keep the decisions for a model as long as the model lives."""
+    _DECISIONS[model] = tuple(decisions)
+
+
+def recall(model) -> tuple[Decision, ...]:
+    """Return the decisions remembered for a model; empty if it was not wrapped in this process."""
+    return _DECISIONS.get(model, ())

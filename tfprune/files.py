@@ -1,0 +1,99 @@
+"""Write a file whole or not at all: a temporary name in the same folder, then a rename.
+
+Work that takes minutes should learn at once that its result cannot be saved, so call
+`check_target` before it and `write_whole` after it.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import secrets
+import shutil
+from collections.abc import Callable
+
+
+def check_target(path: str | os.PathLike, overwrite: bool = False) -> pathlib.Path:
+    """Return `path` as a `Path` if a file can be written there, or raise with the way out.
+
+    Example: `check_target("out/model.tflite")`
+
+    Raises:
+        TypeError: `path` is not a path.
+        FileNotFoundError: its folder does not exist.
+        NotADirectoryError: its folder is a file.
+        IsADirectoryError: `path` is a folder.
+        FileExistsError: the file exists and `overwrite` is False.
+        PermissionError: the folder cannot be written to.
+    """
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+        raise TypeError(f"`path` must be the path of the file to write. Received: path={path!r}")
+    target = pathlib.Path(path)
+    folder = target.parent
+    if not folder.exists():
+        raise FileNotFoundError(
+            f"The folder {str(folder)!r} does not exist; create it first, with "
+            f"`pathlib.Path({str(folder)!r}).mkdir(parents=True)`. Received: path={str(path)!r}"
+        )
+    if not folder.is_dir():
+        raise NotADirectoryError(
+            f"{str(folder)!r} is a file, so nothing can be written inside it. "
+            f"Received: path={str(path)!r}"
+        )
+    if target.is_dir() or os.fspath(path).endswith(("/", os.sep)):
+        raise IsADirectoryError(
+            f"`path` must name a file, not a folder: add a file name. Received: path={str(path)!r}"
+        )
+    if os.path.lexists(target) and not overwrite:
+        raise FileExistsError(
+            f"The file {str(target)!r} exists and is left as it is. Pass `overwrite=True` to "
+            f"replace it, or choose another path. Received: path={str(path)!r}"
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(
+            f"The folder {str(folder)!r} cannot be written to; choose another or change its "
+            f"permissions. Received: path={str(path)!r}"
+        )
+    return target
+
+
+def write_whole(
+    path: str | os.PathLike,
+    data: bytes | bytearray | memoryview | Callable[[pathlib.Path], object],
+    overwrite: bool = False,
+) -> pathlib.Path:
+    """Write `path` completely or leave everything as it was; return the path.
+
+    Args:
+        path: The file to write. Its folder must exist.
+        data: The bytes, or a function that writes a file at the temporary path it is given (which
+            has the same suffix as `path`). If the function raises, nothing is left behind, so it
+            is also the place to check what it wrote.
+        overwrite: Whether an existing file may be replaced. It stays whole until the rename.
+
+    Example: `write_whole("report.json", b"{}")`
+
+    Raises:
+        OSError: see `check_target`; also when the disk is full or the folder vanishes.
+    """
+    target = check_target(path, overwrite)
+    if target.is_symlink():
+        target = target.resolve()  # replace what a link points to, not the link
+    temporary = target.with_name(f".{target.stem}-{secrets.token_hex(6)}{target.suffix}")
+    try:
+        with open(temporary, "xb") as file:
+            if not callable(data):
+                file.write(data)
+        if callable(data):
+            data(temporary)
+        if target.exists():
+            shutil.copymode(target, temporary)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        if not overwrite:
+            check_target(target, overwrite)  # someone may have written it during the slow work
+        os.replace(temporary, target)
+    except BaseException:  # an interrupt too must leave nothing behind
+        temporary.unlink(missing_ok=True)
+        raise
+    return pathlib.Path(path)

@@ -1,0 +1,368 @@
+"""Wrap a layer, a list or a model for pruning: tfmot's call, and rules for each layer."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import dataclasses
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+
+from tfprune import cloning, decisions, patterns, registry
+from tfprune import rules as rules_
+from tfprune.decisions import Decision
+from tfprune.family import Family, require_family
+from tfprune.patterns import Pattern
+from tfprune.rules import Rule
+from tfprune.schedules import ConstantSparsity, PruningSchedule
+from tfprune.schedules import get as get_schedule
+from tfprune.strip import is_functional
+from tfprune.wrapper import PruneLowMagnitude
+
+_DEFAULT_SCHEDULE = ConstantSparsity(0.5, 0)
+
+
+class PruningPolicy(abc.ABC):
+    """Says which layers of a model to prune; pass one as `pruning_policy`.
+
+    Example:
+
+    ```python
+    class OnlyConvolutions(tfprune.PruningPolicy):
+        def allow_pruning(self, layer):
+            return isinstance(layer, keras.layers.Conv2D)
+
+        def ensure_model_supports_pruning(self, model):
+            pass
+    ```
+
+    Source: tfmot's `PruningPolicy`.
+    """
+
+    @abc.abstractmethod
+    def allow_pruning(self, layer) -> bool:
+        """Tell whether a layer may be pruned."""
+
+    @abc.abstractmethod
+    def ensure_model_supports_pruning(self, model) -> None:
+        """Raise a `ValueError` if the policy makes no sense for a model."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What rules or arguments ask for a layer: a schedule and a pattern, or a reason not to."""
+
+    schedule: PruningSchedule | None = None
+    pattern: Pattern | None = None
+    reason: str | None = None
+    named: bool = False
+
+
+def prune_low_magnitude(
+    to_prune: Any,
+    pruning_schedule: Any = _DEFAULT_SCHEDULE,
+    block_size: tuple[int, int] | list[int] = (1, 1),
+    block_pooling_type: str = "AVG",
+    pruning_policy: PruningPolicy | None = None,
+    sparsity_m_by_n: tuple[int, int] | list[int] | None = None,
+    **kwargs: Any,
+) -> Any:
+    """Wrap a layer, a list of layers or a whole model so that it is pruned while it trains.
+
+    Train with the callback `UpdatePruningStep`, then call `strip_pruning`. Compile the returned
+    model before training.
+
+    Args:
+        to_prune: a layer, a list of layers, a Sequential or a Functional model (nested models and
+            shared layers included), Keras 3 or tf_keras.
+        pruning_schedule: when to prune and how much; 50 % from the start by default.
+        block_size: (height, width) of blocks of weights that go together.
+        block_pooling_type: "AVG" or "MAX", the score of a block.
+        pruning_policy: a `PruningPolicy`, asked about each layer.
+        sparsity_m_by_n: `(m, n)`: m zeros in every n neighbouring input channels, such as (2, 4).
+        **kwargs: for the wrapper of a single layer, such as `name`.
+
+    Returns:
+        The wrapped layer, a list of them, or a new model. A Keras 3 model is copied, weights and
+        all, and the one passed in stays as it is; a tf_keras model shares its layers, as in tfmot.
+
+    Raises:
+        ValueError: for something that is neither, a layer that cannot be pruned, a model in which
+            nothing can be pruned, or a subclassed model (wrap its layers by hand).
+
+    Example:
+
+    ```python
+    pruned = tfprune.prune_low_magnitude(
+        model, tfprune.PolynomialDecay(0.5, 0.8, begin_step=0, end_step=1000)
+    )
+    pruned.compile("adam", "sparse_categorical_crossentropy")
+    pruned.fit(x, y, callbacks=[tfprune.UpdatePruningStep()])
+    ```
+
+    In a model or a list, layers that cannot be pruned are left as they are, and one warning lists
+    them; asked for alone, such a layer is an error.
+
+    Source: tfmot's `prune_low_magnitude`, which aborts on the first unknown layer instead.
+    """
+    schedule = get_schedule(pruning_schedule)
+    pattern = patterns.from_tfmot(block_size, block_pooling_type, sparsity_m_by_n)
+
+    def plan(layer: Any, path: str) -> _Plan:
+        del path
+        if pruning_policy is not None and not pruning_policy.allow_pruning(layer):
+            return _Plan(reason=f"{type(pruning_policy).__name__} does not allow it")
+        return _Plan(schedule, pattern)
+
+    if isinstance(to_prune, (list, tuple)):
+        return _prune_list(list(to_prune), plan)
+    kind = require_family(to_prune, "a layer, a list of layers, or a model")
+    if _is_model(to_prune, kind):
+        _require_graph(to_prune, kind)
+        if pruning_policy is not None:
+            pruning_policy.ensure_model_supports_pruning(to_prune)
+        return _prune_model(to_prune, plan, kind)
+    if kind == "tf_keras":
+        from tfprune import legacy
+
+        reason = legacy.reason_against(to_prune, schedule, pattern)
+        if reason is not None:
+            raise ValueError(f"The layer '{to_prune.name}' cannot be pruned: {reason}.")
+        return legacy.wrap(to_prune, schedule, pattern, **kwargs)
+    return PruneLowMagnitude(to_prune, schedule, pattern=pattern, **kwargs)
+
+
+def prune(model: Any, rules: Any) -> Any:
+    """Wrap a model for pruning by rules: which layers, when, how much, in which pattern.
+
+    Args:
+        model: a built Sequential or Functional model, Keras 3 or tf_keras.
+        rules: a list of `tfprune.Rule` (the first that matches a layer wins, a layer that none
+            matches stays dense), one schedule or sparsity for all layers, or the path of a YAML
+            file with the same rules.
+
+    Returns:
+        A new model, weights and all; compile it, and train it with `UpdatePruningStep`.
+
+    Raises:
+        ValueError: for a rule that matches no layer or none that can be pruned, a layer asked for
+            by its plain name that cannot be pruned, or a model that is not built or subclassed.
+
+    Example:
+
+    ```python
+    pruned = tfprune.prune(model, [
+        tfprune.Rule("conv1", schedule=0.5),                 # one input channel: no 2:4 there
+        tfprune.Rule("conv2|dense_wide", schedule=0.5, pattern="2:4"),
+        tfprune.Rule("logits", skip=True),
+    ])
+    ```
+    """
+    kind = require_family(model, "a model")
+    if not _is_model(model, kind):
+        raise ValueError(
+            "`prune` takes a whole model; for one layer use `prune_low_magnitude(layer, ...)`. "
+            f"Received: the layer {model.name!r}"
+        )
+    _require_graph(model, kind)
+    rule_list = rules_.get(rules)
+    used: dict[Rule, list[str]] = {rule: [] for rule in rule_list}
+
+    def plan(layer: Any, path: str) -> _Plan:
+        rule = next((r for r in rule_list if r.matches(layer, path)), None)
+        if rule is None:
+            return _Plan(reason="no rule matches it")
+        used[rule].append(path)
+        if rule.skip:
+            return _Plan(reason="a rule says to skip it")
+        return _Plan(rule.schedule, rule.pattern, named=rule.names(path))
+
+    pruned = _prune_model(model, plan, kind)
+    for rule in rule_list:
+        _require_used(rule, used[rule], model, kind, decisions.recall(pruned))
+    return pruned
+
+
+def prune_scope() -> contextlib.AbstractContextManager:
+    """Return a context in which wrapped models load; kept for old scripts.
+
+    Keras 3 files need no scope. For tf_keras files that tfmot has saved it is tfmot's own scope.
+
+    Example: `with tfprune.prune_scope(): model = keras.models.load_model("pruned.keras")`.
+    """
+    if "tf_keras" in sys.modules:
+        from tfprune import legacy
+
+        return legacy.scope()
+    return contextlib.nullcontext()
+
+
+def _prune_list(items: list, plan: Callable[[Any, str], _Plan]) -> list:
+    results, made = [], []
+    for layer in items:
+        kind = require_family(layer, "a list of layers")
+        decision = _decide(layer, layer.name, plan(layer, layer.name), kind)
+        made.append(decision)
+        results.append(layer if decision.reason else _wrap(layer, decision, kind))
+    _warn_of_skipped(made)
+    return results
+
+
+def _prune_model(model: Any, plan: Callable[[Any, str], _Plan], kind: Family) -> Any:
+    if not model.built or not model.layers:
+        raise ValueError(
+            "The model has no layers or is not built yet, so its weights cannot be judged. Add "
+            "layers, and a `keras.Input(shape)` in front or `model.build(input_shape)`. "
+            f"Received: {model.name!r} with {len(model.layers)} layers, built={model.built}"
+        )
+    chosen: dict[int, Decision] = {}
+    for path, layer in _walk(model, kind):
+        if id(layer) not in chosen:
+            chosen[id(layer)] = _decide(layer, path, plan(layer, path), kind)
+    made = list(chosen.values())
+    if all(d.reason for d in made) and not any(
+        _is_wrapped(lr, kind) for _, lr in _walk(model, kind)
+    ):
+        reasons = "; ".join(f"{d.path}: {d.reason}" for d in made)
+        raise ValueError(f"Nothing in the model '{model.name}' can be pruned so. {reasons}")
+
+    def replace(layer: Any) -> Any:
+        decision = chosen.get(id(layer))
+        if kind == "tf_keras":
+            return layer if decision is None or decision.reason else _wrap(layer, decision, kind)
+        copy = cloning.copy_layer(layer)
+        if decision is None or decision.reason:
+            return copy
+        # The copy is unbuilt; the wrapper builds it, and the weights follow.
+        return PruneLowMagnitude(copy, decision.schedule, pattern=decision.pattern)
+
+    if kind == "tf_keras":
+        from tfprune import legacy
+
+        pruned = legacy.clone(model, replace)
+    else:
+        pruned = cloning.clone(model, replace, inner=_inner)
+    decisions.remember(pruned, made)
+    _warn_of_skipped(made)
+    return pruned
+
+
+def _walk(model: Any, kind: Family, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (path, layer) for the layers of a model and of the models nested in it."""
+    for layer in model.layers:
+        path = prefix + layer.name
+        if _is_graph(layer, kind):
+            yield from _walk(layer, kind, path + "/")
+        elif type(layer).__name__ != "InputLayer":
+            yield path, layer
+
+
+def _decide(layer: Any, path: str, plan: _Plan, kind: Family) -> Decision:
+    if _is_wrapped(layer, kind):
+        return Decision(path, reason="wrapped already", expected=True)
+    if plan.reason is not None:
+        return Decision(path, reason=plan.reason, expected=True)
+    assert plan.schedule is not None
+    assert plan.pattern is not None
+    reason = _reason_against(layer, plan.schedule, plan.pattern, kind)
+    if reason is None:
+        return Decision(path, plan.schedule, plan.pattern)
+    if plan.named:
+        raise ValueError(f"The layer '{path}', asked for by name, cannot be pruned: {reason}.")
+    return Decision(path, reason=reason, expected=_is_left_alone(layer, kind))
+
+
+def _reason_against(layer: Any, schedule, pattern: Pattern, kind: Family) -> str | None:
+    if kind == "tf_keras":
+        from tfprune import legacy
+
+        return legacy.reason_against(layer, schedule, pattern)
+    reason = registry.reason_against(layer)
+    if reason is not None or not layer.built:
+        return reason
+    against = [
+        pattern.reason_against(tuple(w.variable.shape), w.layout)
+        for w in registry.prunable_weights(layer)
+    ]
+    return against[0] if all(against) else None
+
+
+def _wrap(layer: Any, decision: Decision, kind: Family) -> Any:
+    if kind == "tf_keras":
+        from tfprune import legacy
+
+        return legacy.wrap(layer, decision.schedule, decision.pattern)
+    return PruneLowMagnitude(layer, decision.schedule, pattern=decision.pattern)
+
+
+def _inner(old: Any, new: Any) -> tuple[Any, Any]:
+    if isinstance(new, PruneLowMagnitude) and not isinstance(old, PruneLowMagnitude):
+        return old, new.layer
+    return old, new
+
+
+def _warn_of_skipped(made: list[Decision]) -> None:
+    skipped = [d for d in made if d.reason and not d.expected]
+    if skipped:
+        reasons = "; ".join(f"{d.path} ({d.reason})" for d in skipped)
+        warnings.warn(f"Left dense, because they cannot be pruned: {reasons}.", stacklevel=4)
+
+
+def _require_used(rule: Rule, paths: list[str], model, kind, made: tuple[Decision, ...]) -> None:
+    if not paths:
+        known = ", ".join(path for path, _ in _walk(model, kind))
+        raise ValueError(
+            f"The rule ({rule}) matches no layer, or only layers that an earlier rule took. "
+            f"The layers are: {known}"
+        )
+    matched = [d for d in made if d.path in paths]
+    if not rule.skip and all(d.reason for d in matched):
+        reasons = "; ".join(f"{d.path}: {d.reason}" for d in matched)
+        raise ValueError(f"The rule ({rule}) matches no layer that can be pruned. {reasons}")
+
+
+def _is_model(obj: Any, kind: Family) -> bool:
+    if kind == "tf_keras":
+        return isinstance(obj, sys.modules["tf_keras"].Model)
+    return isinstance(obj, keras.Model)
+
+
+def _is_graph(obj: Any, kind: Family) -> bool:
+    if kind == "tf_keras":
+        from tfprune import legacy
+
+        return legacy.is_graph(obj)
+    return isinstance(obj, keras.Sequential) or is_functional(obj)
+
+
+def _is_wrapped(layer: Any, kind: Family) -> bool:
+    if kind == "tf_keras":
+        from tfprune import legacy
+
+        return legacy.is_wrapped(layer)
+    return isinstance(layer, PruneLowMagnitude)
+
+
+def _is_left_alone(layer: Any, kind: Family) -> bool:
+    if kind == "tf_keras":
+        from tfprune import legacy
+
+        return legacy.is_left_alone(layer)
+    return registry.is_left_alone(layer)
+
+
+def _require_graph(model: Any, kind: Family) -> None:
+    if not _is_graph(model, kind):
+        raise ValueError(
+            "A whole subclassed model cannot be wrapped: only its class knows how its layers are "
+            "put together. Wrap the layers where the class makes them:\n\n"
+            "    class MyModel(keras.Model):\n"
+            "        def __init__(self):\n"
+            "            super().__init__()\n"
+            "            self.dense = tfprune.prune_low_magnitude(keras.layers.Dense(10))\n\n"
+            f"Received: {type(model).__name__}"
+        )

@@ -1,0 +1,256 @@
+"""Which layer is pruned how: a list of rules, the first that matches a layer wins.
+
+The YAML form is a thin layer that builds the same objects:
+
+```yaml
+rules:
+  - layers: conv1$                # a regular expression, searched in the layer's path
+    schedule: 0.5                 # a constant sparsity
+  - layers: conv2|dense_wide
+    schedule: {class: PolynomialDecay, initial_sparsity: 0.0, final_sparsity: 0.5,
+               begin_step: 0, end_step: 1000}
+    pattern: 2:4
+  - layers: {class: Dense}
+    skip: true
+```
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import yaml
+
+from tfprune import patterns, schedules
+from tfprune.schedules import PruningSchedule
+
+_KEYS = ("layers", "schedule", "pattern", "skip")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """How to prune the layers that match.
+
+    Args:
+        layers: a regular expression searched in the layer's path ("backbone/conv1"), a layer
+            class, a function `layer -> bool`, or None for every layer.
+        schedule: a `PruningSchedule`, or a number for a constant sparsity from step 0.
+        pattern: "unstructured", "2:4", "1x16", or a pattern object.
+        skip: leave these layers dense.
+
+    Raises:
+        ValueError: for an invalid regular expression, schedule or pattern, or a rule that says
+            neither how to prune nor to skip.
+
+    Example:
+
+    ```python
+    rules = [
+        tfprune.Rule("conv1$", schedule=0.5),
+        tfprune.Rule("conv2|dense", schedule=tfprune.OneShot(0.5), pattern="2:4"),
+        tfprune.Rule(keras.layers.Dense, skip=True),
+    ]
+    ```
+    """
+
+    layers: Any = None
+    schedule: Any = None
+    pattern: Any = "unstructured"
+    skip: bool = False
+
+    def __post_init__(self):
+        if not isinstance(self.skip, bool):
+            raise ValueError(f"`skip` must be True or False. Received: skip={self.skip!r}")
+        if self.skip and self.schedule is not None:
+            raise ValueError(
+                "A rule either skips its layers or prunes them by a schedule; drop one of the two. "
+                f"Received: skip=True, schedule={self.schedule!r}"
+            )
+        if not self.skip:
+            if self.schedule is None:
+                raise ValueError(
+                    "A rule needs a `schedule` (a PruningSchedule, or a sparsity such as 0.5), or "
+                    f"`skip=True`. Received: {self._where()}"
+                )
+            object.__setattr__(self, "schedule", schedules.get(self.schedule))
+        object.__setattr__(self, "pattern", patterns.get(self.pattern))
+        if isinstance(self.layers, str):
+            try:
+                re.compile(self.layers)
+            except re.error as error:
+                raise ValueError(
+                    f"`layers` is not a valid regular expression: {error}. To match a name as it "
+                    f"stands, use `re.escape(name)`. Received: layers={self.layers!r}"
+                ) from None
+        elif self.layers is not None and not callable(self.layers):
+            raise ValueError(
+                "`layers` must be a regular expression, a layer class, a function or None. "
+                f"Received: layers={self.layers!r}"
+            )
+
+    def matches(self, layer: Any, path: str) -> bool:
+        """Tell whether the rule speaks of a layer at a path."""
+        if self.layers is None:
+            return True
+        if isinstance(self.layers, str):
+            return re.search(self.layers, path) is not None
+        if isinstance(self.layers, type):
+            return isinstance(layer, self.layers)
+        return bool(self.layers(layer))
+
+    def names(self, path: str) -> bool:
+        """Tell whether the rule asks for this very layer, by its plain name or path."""
+        return self.layers in (path, path.rsplit("/", 1)[-1])
+
+    def _where(self) -> str:
+        return f"layers={self.layers!r}"
+
+    def __str__(self) -> str:
+        how = "left dense" if self.skip else f"{self.schedule}, {self.pattern}"
+        layers = self.layers.__name__ if isinstance(self.layers, type) else self.layers
+        return f"{'all layers' if layers is None else layers}: {how}"
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerClass:
+    """Matches layers by the name of their class or of one they derive from, in either family.
+
+    Example: `Rule(LayerClass("Dense"), schedule=0.5)`; in YAML `layers: {class: Dense}`.
+    """
+
+    name: str
+
+    def __call__(self, layer: Any) -> bool:
+        """Tell whether the layer is of that class."""
+        return any(kind.__name__ == self.name for kind in type(layer).__mro__)
+
+
+def get(rules: Any) -> list[Rule]:
+    """Turn rules, one schedule, a sparsity, or the path of a YAML file into a list of rules."""
+    if isinstance(rules, Rule):
+        return [rules]
+    if isinstance(rules, (str, os.PathLike)):
+        return load(rules)
+    if isinstance(rules, Sequence):
+        wrong = [r for r in rules if not isinstance(r, Rule)]
+        if wrong or not rules:
+            raise ValueError(
+                "`rules` must be a list of at least one `tfprune.Rule`. "
+                f"Received: {wrong[0] if wrong else rules!r}"
+            )
+        return list(rules)
+    return [Rule(schedule=rules)]
+
+
+def load(path: str | os.PathLike) -> list[Rule]:
+    """Read rules from a YAML file; errors name the file and the line.
+
+    Example: `tfprune.prune(model, "rules.yaml")`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: for broken YAML, an unknown key or a bad value.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(
+            f"No rules file here. Pass the path of a YAML file, or a list of `tfprune.Rule`. "
+            f"Received: {os.fspath(path)!r}"
+        )
+    try:
+        with open(path, encoding="utf-8") as file:
+            root = yaml.compose(file, Loader=yaml.SafeLoader)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: the file is not text in UTF-8: {error}") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: the file is not valid YAML: {error}") from None
+    if isinstance(root, yaml.MappingNode):
+        fields = _fields(root, ("rules",), path)
+        root = fields.get("rules")
+    if not isinstance(root, yaml.SequenceNode) or not root.value:
+        raise ValueError(
+            f"{path}: expected a list of rules, each with `layers` and `schedule` (or `skip`), "
+            "alone or under the key `rules:`. Received: "
+            + ("an empty file" if root is None else _at(root))
+        )
+    return [_rule(node, path) for node in root.value]
+
+
+def _rule(node, path) -> Rule:
+    fields = _fields(node, _KEYS, path)
+    arguments: dict[str, Any] = {}
+    readers: dict[str, Callable] = {
+        "layers": _layers,
+        "schedule": _schedule,
+        "pattern": _text,  # as written: YAML reads a bare 2:4 as the base-60 number 124
+        "skip": _value,
+    }
+    for key, value in fields.items():
+        arguments[key] = _checked(lambda k=key, v=value: readers[k](v, path), value, path)
+    return _checked(lambda: Rule(**arguments), node, path)
+
+
+def _layers(node, path):
+    if isinstance(node, yaml.MappingNode):
+        fields = _fields(node, ("class",), path)
+        return LayerClass(_text(fields["class"], path)) if fields else None
+    return None if _value(node, path) is None else _text(node, path)
+
+
+def _schedule(node, path) -> PruningSchedule:
+    if isinstance(node, yaml.ScalarNode):
+        return schedules.get(_value(node, path))
+    fields = _fields(node, None, path)
+    if "class" not in fields:
+        raise ValueError("a schedule needs its `class`, for example `class: PolynomialDecay`")
+    arguments = {k: _value(v, path) for k, v in fields.items() if k != "class"}
+    name = _text(fields["class"], path)
+    try:
+        return schedules.get({"class_name": name, "config": arguments})
+    except TypeError as error:
+        raise ValueError(f"{error}. Expected: {name}{schedules.arguments_of(name)}") from None
+
+
+def _fields(node, allowed: tuple[str, ...] | None, path) -> dict[str, Any]:
+    if not isinstance(node, yaml.MappingNode):
+        raise ValueError(f"{path}, {_at(node)}: expected `key: value` pairs")
+    fields: dict[str, Any] = {}
+    for key, value in node.value:
+        if allowed is not None and key.value not in allowed:
+            raise ValueError(
+                f"{path}, {_at(key)}: unknown key. Expected one of {', '.join(allowed)}. "
+                f"Received: {key.value!r}"
+            )
+        if key.value in fields:
+            raise ValueError(f"{path}, {_at(key)}: the key {key.value!r} stands twice")
+        fields[key.value] = value
+    return fields
+
+
+def _text(node, path) -> str:
+    if not isinstance(node, yaml.ScalarNode):
+        raise ValueError(f"{path}, {_at(node)}: expected a plain value")
+    return node.value
+
+
+def _value(node, path):
+    del path
+    return yaml.SafeLoader("").construct_object(node, deep=True)
+
+
+def _checked(make: Callable, node, path):
+    """Run `make`, adding file and line to the message of a bad value."""
+    try:
+        return make()
+    except ValueError as error:
+        message = str(error)
+        if message.startswith(f"{path}, line"):
+            raise
+        raise ValueError(f"{path}, {_at(node)}: {message}") from None
+
+
+def _at(node) -> str:
+    return f"line {node.start_mark.line + 1}"

@@ -1,0 +1,130 @@
+"""Take the pruning wrappers off: what is left is an ordinary model with zeros in its weights."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfprune import cloning
+from tfprune.family import family, require_family
+from tfprune.wrapper import PruneLowMagnitude, wrappers
+
+# A block at a ragged edge, or a tie, may leave a weight this far from its target.
+_TOLERANCE = 0.005
+
+
+def pruned_layers(model: Any) -> list[Any]:
+    """Return the wrapped layers of a model of either family, behind the same doors."""
+    if family(model) == "tf_keras":
+        from tfprune import legacy
+
+        return legacy.pruned_layers(model)
+    return wrappers(model)
+
+
+def shortfalls(layers: list[Any]) -> list[str]:
+    """Return one phrase for each weight that is less sparse than its schedule's end.
+
+    Example: `["conv1/kernel is at 51.0 %, not 80.0 %"]`.
+    """
+    phrases = []
+    for layer in layers:
+        final = layer.pruning_schedule.final_sparsity
+        if final is None:
+            continue
+        for state in layer.states():
+            target = layer.pattern.expected_sparsity(state.weight.shape, state.layout, final, final)
+            if state.sparsity < target - _TOLERANCE:
+                phrases.append(
+                    f"{layer.layer_name}/{state.name} is at {state.sparsity:.1%}, not {target:.1%}"
+                )
+    return phrases
+
+
+def strip_pruning(model: Any) -> Any:
+    """Return the model without its pruning wrappers, its pruned weights set to zero.
+
+    Warns about every weight that is less sparse than its schedule was to make it.
+
+    Args:
+        model: a Sequential or Functional model that holds wrapped layers, or one wrapped layer;
+            Keras 3 or tf_keras.
+
+    Returns:
+        A Keras 3 model that shares nothing with the one passed in, or, for a wrapped layer, the
+        layer inside it. For tf_keras, what tfmot's `strip_pruning` returns.
+
+    Raises:
+        ValueError: if it is neither, or a subclassed model (the message shows the way round).
+
+    Example:
+
+    ```python
+    plain = tfprune.strip_pruning(pruned_model)
+    plain.save("small.keras")
+    ```
+
+    Source: tfmot's `strip_pruning`; unlike it, weights are masked once more and checked.
+    """
+    kind = require_family(model, "a model with wrapped layers, or a wrapped layer,")
+    missed = shortfalls(pruned_layers(model))
+    if missed:
+        warnings.warn(
+            "Stripping a model that is not pruned as its schedules say: "
+            + "; ".join(missed)
+            + ". Train longer with `UpdatePruningStep`, or shorten the schedule.",
+            stacklevel=2,
+        )
+    if kind == "tf_keras":
+        from tfprune import legacy
+
+        return legacy.strip(model)
+    if isinstance(model, PruneLowMagnitude):
+        if model.built:
+            model.apply_masks()
+        return model.layer
+    if not isinstance(model, keras.Sequential) and not is_functional(model):
+        raise ValueError(
+            "Cannot strip a subclassed model: only its class knows how its layers are put "
+            "together. Build the same model with plain layers and hand over the weights:\n\n"
+            "    plain = MyModel(pruning=False)\n"
+            "    plain.build(input_shape)\n"
+            "    plain.set_weights(tfprune.stripped_weights(model))\n\n"
+            f"`export_tflite` takes the model as it is. Received: {type(model).__name__}"
+        )
+    for wrapper in wrappers(model):
+        wrapper.apply_masks()
+    return cloning.clone(
+        model,
+        lambda layer: cloning.copy_layer(_inner(layer)),
+        inner=lambda old, new: (_inner(old), new),
+    )
+
+
+def stripped_weights(model: keras.Model) -> list[np.ndarray]:
+    """Return the weights of a Keras 3 model, masked and without the pruning wrappers' own.
+
+    For `plain.set_weights(...)` on the same model built from plain layers; the way to strip a
+    subclassed model, which `strip_pruning` cannot take apart.
+
+    Example: `plain.set_weights(tfprune.stripped_weights(model))`.
+    """
+    own: set[int] = set()
+    for wrapper in wrappers(model):
+        wrapper.apply_masks()
+        inside = {id(v) for v in wrapper.layer.weights}
+        own |= {id(v) for v in wrapper.weights} - inside
+    return [ops.convert_to_numpy(v) for v in model.weights if id(v) not in own]
+
+
+def is_functional(model: Any) -> bool:
+    """Tell whether a Keras 3 object is a Functional model, by what it offers."""
+    return isinstance(model, keras.Model) and hasattr(model, "operations")
+
+
+def _inner(layer: keras.layers.Layer) -> keras.layers.Layer:
+    return layer.layer if isinstance(layer, PruneLowMagnitude) else layer

@@ -1,0 +1,244 @@
+"""`PruningSummaries`: the sparsity of a model in TensorBoard, while it trains."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfprune import decisions
+from tfprune.callbacks import FamilyCallback
+from tfprune.family import require_family
+from tfprune.strip import pruned_layers
+from tfprune.wrapper import WeightState
+
+_PICTURE_SIZE = 256
+_HISTOGRAM_SIZE = 100_000
+
+
+class PruningSummaries(FamilyCallback):
+    """Writes sparsity, masks and all that TensorBoard shows of a training run.
+
+    At each mask update and each epoch, the last state included, under tags that TensorBoard
+    groups by their first word:
+
+    - `sparsity/...`, `target/...`, `threshold/...`, `flipped/...` (fraction of the mask that
+      changed since it was last written) for each weight, `sparsity/model` for all together;
+    - `surviving_weights/...`: histograms of the weights that are kept (a sample of 100,000 of
+      larger ones);
+    - `mask/...`: pictures, white where a weight is kept; inputs run down, outputs across;
+    - `rules`: a text page that says which layer is pruned how, and which is left dense and why.
+
+    Losses and metrics are written too, as by `keras.callbacks.TensorBoard`.
+
+    Args:
+        log_dir: folder of the run; tfprune's own figures go to `metrics` in it.
+        update_freq: how often losses and metrics are written: "epoch", "batch" or a number.
+        **kwargs: further arguments of `keras.callbacks.TensorBoard`.
+
+    Raises:
+        ValueError: if `log_dir` is not a path.
+
+    Example:
+
+    ```python
+    callbacks = [tfprune.UpdatePruningStep(), tfprune.PruningSummaries("logs/run1")]
+    model.fit(x, y, callbacks=callbacks)  # then: tensorboard --logdir logs
+    ```
+
+    Source: tfmot's `PruningSummaries`, which writes at the begin of an epoch only and so misses
+    the last one.
+    """
+
+    def __init__(self, log_dir: str | os.PathLike, update_freq: Any = "epoch", **kwargs: Any):
+        super().__init__()
+        if not isinstance(log_dir, (str, os.PathLike)) or not os.fspath(log_dir):
+            raise ValueError(
+                "`log_dir` must be the path of a folder to write to, for example 'logs/run1'. "
+                f"Received: log_dir={log_dir!r}"
+            )
+        self.log_dir = os.fspath(log_dir)
+        self._arguments = {"update_freq": update_freq, **kwargs}
+        self._board: Any = None
+        self._writer: Any = None
+        self._target: Any = None
+        self._layers: list[Any] = []
+        self._running = False
+        self._seen_update: int | None = None
+        self._seen_step: int | None = None
+        self._seen_masks: dict[str, np.ndarray] = {}
+
+    def set_model(self, model: Any) -> None:
+        """Take the model to watch, of either family."""
+        import tensorflow as tf
+
+        kind = require_family(model, "a model")
+        self._model = self._target = model
+        self._layers = []
+        if kind == "tf_keras":
+            from tfprune import legacy
+
+            self._board = legacy.tensorboard(self.log_dir, **self._arguments)
+        else:
+            self._board = keras.callbacks.TensorBoard(self.log_dir, **self._arguments)
+        self._board.set_model(model)
+        if self._writer is None:
+            self._writer = tf.summary.create_file_writer(os.path.join(self.log_dir, "metrics"))
+
+    def set_params(self, params: dict) -> None:
+        """Take the parameters of `fit`."""
+        super().set_params(params)
+        if self._board is not None:
+            self._board.set_params(params)
+
+    def on_train_begin(self, logs=None):
+        """Write the rules."""
+        self._seen_update = self._seen_step = None
+        self._seen_masks.clear()
+        self._running = True
+        self._board.on_train_begin(logs)
+        self._write_rules()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Write the state an epoch begins with."""
+        self._forward("on_epoch_begin", epoch, logs)
+        self._write_if_new()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        """Pass on to TensorBoard."""
+        self._forward("on_train_batch_begin", batch, logs)
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Write the state after a mask update."""
+        self._forward("on_train_batch_end", batch, logs)
+        layers = self._find_layers()
+        if layers and _last_update(layers) != self._seen_update:
+            self._write(layers)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Write the state an epoch ends with."""
+        self._forward("on_epoch_end", epoch, logs)
+        self._write_if_new()
+
+    def on_test_begin(self, logs=None):
+        """Pass on to TensorBoard."""
+        self._forward("on_test_begin", logs)
+
+    def on_test_end(self, logs=None):
+        """Pass on to TensorBoard."""
+        self._forward("on_test_end", logs)
+
+    def on_train_end(self, logs=None):
+        """Write the final state."""
+        self._write_if_new()
+        if self._running:
+            self._board.on_train_end(logs)
+        self._running = False
+        self._writer.flush()
+
+    # -- Writing -------------------------------------------------------------------------------
+
+    def _forward(self, hook: str, *arguments: Any) -> None:
+        """Pass a hook on to TensorBoard's callback, which wants `on_train_begin` first."""
+        if self._running:
+            getattr(self._board, hook)(*arguments)
+
+    def _find_layers(self) -> list[Any]:
+        if not self._layers:
+            self._layers = pruned_layers(self._target)
+        return self._layers
+
+    def _write_if_new(self) -> None:
+        layers = self._find_layers()
+        if not layers:
+            return
+        news = (_last_update(layers), _step(layers))
+        if news != (self._seen_update, self._seen_step):
+            self._write(layers)
+
+    def _write(self, layers: list[Any]) -> None:
+        import tensorflow as tf
+
+        if keras.backend.backend() == "jax" and hasattr(self._target, "jax_state_sync"):
+            self._target.jax_state_sync()
+        step = _step(layers)
+        self._seen_update, self._seen_step = _last_update(layers), step
+        kept = size = 0
+        with self._writer.as_default(step=step):
+            for layer in layers:
+                schedule = layer.pruning_schedule
+                last = layer.last_update_step
+                asked = 0.0 if last is None else schedule.sparsity(last)
+                for state in layer.states():
+                    name = f"{layer.layer_name}/{state.name}"
+                    target = layer.pattern.expected_sparsity(
+                        state.weight.shape, state.layout, asked, schedule.final_sparsity
+                    )
+                    tf.summary.scalar(f"target/{name}", target if asked else 0.0)
+                    self._write_weight(name, state)
+                    kept += np.count_nonzero(state.weight)
+                    size += state.weight.size
+            tf.summary.scalar("sparsity/model", 1.0 - kept / max(1, size))
+        self._writer.flush()
+
+    def _write_weight(self, name: str, state: WeightState) -> None:
+        import tensorflow as tf
+
+        tf.summary.scalar(f"sparsity/{name}", state.sparsity)
+        tf.summary.scalar(f"threshold/{name}", state.threshold)
+        packed = np.packbits(state.mask)
+        before = self._seen_masks.get(name)
+        if before is not None:
+            flips = np.unpackbits(packed ^ before, count=state.mask.size).sum()
+            tf.summary.scalar(f"flipped/{name}", float(flips) / max(1, state.mask.size))
+        self._seen_masks[name] = packed
+        surviving = state.weight[state.mask].astype(np.float32)
+        sample = surviving[:: max(1, surviving.size // _HISTOGRAM_SIZE)]
+        tf.summary.histogram(f"surviving_weights/{name}", sample)
+        tf.summary.image(f"mask/{name}", _picture(state)[None, :, :, None])
+
+    def _write_rules(self) -> None:
+        import tensorflow as tf
+
+        with self._writer.as_default(step=0):
+            tf.summary.text("rules", rules_page(self._target))
+
+
+def rules_page(model: Any) -> str:
+    """Return the table of which layer is pruned how, and which is left dense, in Markdown."""
+    lines = ["| layer | pattern | schedule |", "|---|---|---|"]
+    lines += [
+        f"| {layer.layer_name} | {layer.pattern} | `{layer.pruning_schedule}` |"
+        for layer in pruned_layers(model)
+    ]
+    dense = [d for d in decisions.recall(model) if d.reason]
+    if dense:
+        lines += ["", "| left dense | because |", "|---|---|"]
+        lines += [f"| {d.path} | {d.reason} |" for d in dense]
+    return "\n".join(lines)
+
+
+def _last_update(layers: list[Any]) -> int | None:
+    return max(
+        (n for n in (layer.last_update_step for layer in layers) if n is not None), default=None
+    )
+
+
+def _step(layers: list[Any]) -> int:
+    return max(layer.read_step() for layer in layers)
+
+
+def _picture(state: WeightState) -> np.ndarray:
+    """Return the mask as a grey picture, (rows, columns) in [0, 1], not larger than 256 x 256."""
+    mask = state.mask
+    matrix = np.atleast_2d(mask) if state.layout is None else state.layout.matrix(mask)
+    matrix = matrix.reshape(-1, matrix.shape[-1]).astype(np.float32)
+    for axis in (0, 1):
+        step = -(-matrix.shape[axis] // _PICTURE_SIZE)
+        starts = np.arange(0, matrix.shape[axis], step)
+        widths = np.diff([*starts, matrix.shape[axis]])
+        shape = (-1, 1) if axis == 0 else (1, -1)
+        matrix = np.add.reduceat(matrix, starts, axis=axis) / widths.reshape(shape)
+    return matrix.astype(np.float32)
