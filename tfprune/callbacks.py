@@ -73,9 +73,10 @@ class UpdatePruningStep(FamilyCallback):
 
     def _reset(self) -> None:
         self._layers: list[Any] = []
-        self._checked: dict[int, int] = {}
+        self._checked: dict[int, int] = {}  # by id of the layer: updates up to here are done
         self._counter = StepCounter()
         self._batches = 0
+        self._epoch = 0
         self._open: int | None = None
         self._end_hook_tells_last_batch = False
         self._forecast_warned = False
@@ -100,9 +101,8 @@ class UpdatePruningStep(FamilyCallback):
 
     def on_epoch_begin(self, epoch, logs=None):
         """Say what the run will reach, before its first step."""
-        fresh = not self._layers
-        if self._find_layers() and fresh and self._in_fit():
-            self._forecast(epoch)
+        self._epoch = epoch
+        self._find_layers()
 
     def on_train_batch_begin(self, batch, logs=None):
         """Update the masks if the schedule asks for it before this step."""
@@ -118,6 +118,7 @@ class UpdatePruningStep(FamilyCallback):
             return
         self._count(self._executed(batch))
         self._open = None
+        self._find_layers()
         self._update()
 
     def on_epoch_end(self, epoch=None, logs=None, batch=None):
@@ -178,18 +179,33 @@ class UpdatePruningStep(FamilyCallback):
     # -- Pruning -------------------------------------------------------------------------------
 
     def _find_layers(self) -> list[Any]:
-        if not self._layers and self._target is not None:
-            self._layers = pruned_layers(self._target)
-            for layer in self._layers:
-                if self._legacy:
-                    layer.start()
-                    self._counter.stop_waiting()
-                else:
-                    layer.attach(self._counter)
-                # A run that goes on from a checkpoint has done the update of its own step.
-                step = layer.read_step()
-                self._checked[id(layer)] = step if step > 0 else -1
+        """Attach to the wrapped layers; a subclassed model has none before its first step."""
+        if self._layers or self._target is None:
+            return self._layers
+        self._layers = pruned_layers(self._target)
+        for layer in self._layers:
+            if self._legacy:
+                layer.start()
+                continue
+            self._recover(layer)
+            step = layer.attach(self._counter)
+            # A run that goes on from a checkpoint has done the update of its own step.
+            self._checked[id(layer)] = step if step > 0 else -1
+        if self._layers:
+            self._counter.stop_waiting()
+            if self._in_fit():
+                self._forecast()
         return self._layers
+
+    def _recover(self, layer: Any) -> None:
+        """Forget a training function whose first trace a wrapper refused for want of a callback.
+
+        TensorFlow would go on with the half-traced function and fail for a reason of its own.
+        """
+        if layer.refused_training:
+            layer.refused_training = False
+            if self._in_fit():
+                self._target.make_train_function(force=True)
 
     def _update(self) -> None:
         """Update the masks of every layer for which an update has come due."""
@@ -223,14 +239,14 @@ class UpdatePruningStep(FamilyCallback):
 
     # -- Saying so -----------------------------------------------------------------------------
 
-    def _forecast(self, epoch: int) -> None:
+    def _forecast(self) -> None:
         steps, epochs = self.params.get("steps"), self.params["epochs"]
         if not steps:
             return
         short = []
         for layer in self._layers:
-            updates = (epochs - epoch) * steps // self._accumulation()
-            end = layer.read_step() + updates
+            begin = layer.read_step() - self._counter.updates
+            end = begin + (epochs - self._epoch) * steps // self._accumulation()
             final = layer.pruning_schedule.final_sparsity
             last = layer.pruning_schedule.update_between(-1, end)
             reached = 0.0 if last is None else layer.pruning_schedule.sparsity(last)

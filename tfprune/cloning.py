@@ -6,6 +6,7 @@ models ambiguous and let training change the dense model behind the user's back.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable
 
@@ -18,10 +19,13 @@ Inner = Callable[[Layer, Layer], tuple[Layer, Layer]]
 def copy_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
     """Return a layer of the same configuration, without its weights.
 
+    An operation of the graph that is no layer (an addition, say) has no state and is shared.
     A layer that cannot be rebuilt from its configuration, or that holds a table which the
     configuration does not (an adapted text or lookup layer), is shared instead; the first with a
     warning if it can be trained.
     """
+    if not isinstance(layer, keras.layers.Layer):
+        return layer
     if hasattr(layer, "adapt") and not layer.variables:
         return layer
     try:
@@ -55,15 +59,38 @@ def clone(
         pairs.append((layer, new))
         return new
 
-    copy = keras.models.clone_model(model, clone_function=clone_function, recursive=True)
+    with _not_compiled(model):
+        copy = keras.models.clone_model(model, clone_function=clone_function, recursive=True)
     for old, new in pairs:
         copy_variables(*inner(old, new))
     return copy
 
 
+@contextlib.contextmanager
+def _not_compiled(model: keras.Model):
+    """Keep `clone_model` from compiling the copy.
+
+    It would rebuild losses and metrics from their configuration, which fails for a plain function,
+    and the copy is compiled anew by the user anyway, as with tfmot.
+    """
+    compiled = [m for m in _models(model) if m.compiled]
+    for m in compiled:
+        m.compiled = False
+    try:
+        yield
+    finally:
+        for m in compiled:
+            m.compiled = True
+
+
+def _models(model: keras.Model) -> list[keras.Model]:
+    nested = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    return [model, *(m for n in nested for m in _models(n))]
+
+
 def copy_variables(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
     """Copy every variable of a built layer, seeds and statistics included."""
-    if source is target:
+    if source is target or not isinstance(source, keras.layers.Layer):
         return
     for old, new in zip(source.variables, target.variables, strict=True):
         new.assign(old)

@@ -181,10 +181,11 @@ def prune(model: Any, rules: Any) -> Any:
             return _Plan(reason="a rule says to skip it")
         return _Plan(rule.schedule, rule.pattern, named=rule.names(path))
 
-    pruned = _prune_model(model, plan, kind)
-    for rule in rule_list:
-        _require_used(rule, used[rule], model, kind, decisions.recall(pruned))
-    return pruned
+    def check(made: list[Decision]) -> None:
+        for rule in rule_list:
+            _require_used(rule, used[rule], made)
+
+    return _prune_model(model, plan, kind, check)
 
 
 def prune_scope() -> contextlib.AbstractContextManager:
@@ -212,7 +213,12 @@ def _prune_list(items: list, plan: Callable[[Any, str], _Plan]) -> list:
     return results
 
 
-def _prune_model(model: Any, plan: Callable[[Any, str], _Plan], kind: Family) -> Any:
+def _prune_model(
+    model: Any,
+    plan: Callable[[Any, str], _Plan],
+    kind: Family,
+    check: Callable[[list[Decision]], None] = lambda made: None,
+) -> Any:
     if not model.built or not model.layers:
         raise ValueError(
             "The model has no layers or is not built yet, so its weights cannot be judged. Add "
@@ -224,6 +230,7 @@ def _prune_model(model: Any, plan: Callable[[Any, str], _Plan], kind: Family) ->
         if id(layer) not in chosen:
             chosen[id(layer)] = _decide(layer, path, plan(layer, path), kind)
     made = list(chosen.values())
+    check(made)
     if all(d.reason for d in made) and not any(
         _is_wrapped(lr, kind) for _, lr in _walk(model, kind)
     ):
@@ -312,9 +319,9 @@ def _warn_of_skipped(made: list[Decision]) -> None:
         warnings.warn(f"Left dense, because they cannot be pruned: {reasons}.", stacklevel=4)
 
 
-def _require_used(rule: Rule, paths: list[str], model, kind, made: tuple[Decision, ...]) -> None:
+def _require_used(rule: Rule, paths: list[str], made: list[Decision]) -> None:
     if not paths:
-        known = ", ".join(path for path, _ in _walk(model, kind))
+        known = ", ".join(decision.path for decision in made)
         raise ValueError(
             f"The rule ({rule}) matches no layer, or only layers that an earlier rule took. "
             f"The layers are: {known}"

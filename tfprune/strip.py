@@ -7,7 +7,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from tfprune import cloning
 from tfprune.family import family, require_family
@@ -92,7 +91,7 @@ def strip_pruning(model: Any) -> Any:
             "Cannot strip a subclassed model: only its class knows how its layers are put "
             "together. Build the same model with plain layers and hand over the weights:\n\n"
             "    plain = MyModel(pruning=False)\n"
-            "    plain.build(input_shape)\n"
+            "    plain(some_inputs)  # builds it\n"
             "    plain.set_weights(tfprune.stripped_weights(model))\n\n"
             f"`export_tflite` takes the model as it is. Received: {type(model).__name__}"
         )
@@ -118,7 +117,7 @@ def stripped_weights(model: keras.Model) -> list[np.ndarray]:
         wrapper.apply_masks()
         inside = {id(v) for v in wrapper.layer.weights}
         own |= {id(v) for v in wrapper.weights} - inside
-    return [ops.convert_to_numpy(v) for v in model.weights if id(v) not in own]
+    return [v.numpy() for v in model.weights if id(v) not in own]
 
 
 def is_functional(model: Any) -> bool:

@@ -155,6 +155,7 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         self.supports_jit = layer.supports_jit
         self.skipped: dict[str, str] = {}
         self.last_update_step: int | None = None
+        self.refused_training = False
         self._counter: StepCounter | None = None
         self._step_at_attach = 0
         self._call_shapes: dict[str, Any] | None = None
@@ -240,6 +241,7 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         if training is not None:
             kwargs["training"] = training
         if training and self.trainable and self._counter is None and not _WAITING:
+            self.refused_training = True
             raise ValueError(_NO_CALLBACK.format(name=self.layer.name))
         values = {id(v): v.value for v in self.layer.variables}
         for weight, mask in zip(self._prunable, self._masks, strict=True):
@@ -284,11 +286,11 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         """Name of the wrapped layer."""
         return self.layer.name
 
-    def attach(self, counter: StepCounter) -> None:
-        """Follow a callback's count of updates, from the step stored in the wrapper on."""
-        self._step_at_attach = max(0, int(ops.convert_to_numpy(self.pruning_step)))
+    def attach(self, counter: StepCounter) -> int:
+        """Follow a callback's count of updates, from the stored step on, and return that step."""
+        self._step_at_attach = max(0, int(self.pruning_step.numpy()))
         self._counter = counter
-        counter.stop_waiting()
+        return self._step_at_attach
 
     def detach(self) -> None:
         """Store the step and stop following the callback."""
@@ -298,7 +300,7 @@ class PruneLowMagnitude(keras.layers.Wrapper):
     def read_step(self) -> int:
         """Return the number of training steps seen; 0 before the first."""
         if self._counter is None:
-            return max(0, int(ops.convert_to_numpy(self.pruning_step)))
+            return max(0, int(self.pruning_step.numpy()))
         return self._step_at_attach + self._counter.updates
 
     def store_step(self) -> None:
@@ -322,8 +324,8 @@ class PruneLowMagnitude(keras.layers.Wrapper):
             return
         final = self.pruning_schedule.final_sparsity
         for index, (weight, mask, threshold) in enumerate(self.pruning_vars):
-            old = ops.convert_to_numpy(mask)
-            values = ops.convert_to_numpy(weight)
+            old = mask.numpy()
+            values = weight.numpy()
             try:
                 scores = masks.magnitudes(values)
             except ValueError as error:
@@ -338,17 +340,17 @@ class PruneLowMagnitude(keras.layers.Wrapper):
     def apply_masks(self) -> None:
         """Set the weights to zero where their masks are; optimizers with momentum move them."""
         for weight, mask, _ in self.pruning_vars:
-            values = ops.convert_to_numpy(weight)
-            weight.assign(values * ops.convert_to_numpy(mask))
+            values = weight.numpy()
+            weight.assign(values * mask.numpy())
 
     def states(self) -> list[WeightState]:
         """Return the pruned weights, masked, as numpy arrays."""
         return [
             WeightState(
                 name=prunable.name,
-                weight=ops.convert_to_numpy(weight) * ops.convert_to_numpy(mask),
-                mask=ops.convert_to_numpy(mask),
-                threshold=float(ops.convert_to_numpy(threshold)),
+                weight=weight.numpy() * mask.numpy(),
+                mask=mask.numpy(),
+                threshold=float(threshold.numpy()),
                 layout=prunable.layout,
             )
             for prunable, (weight, mask, threshold) in zip(

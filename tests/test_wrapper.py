@@ -1,0 +1,314 @@
+"""The Keras 3 wrapper: every layer type runs, prunes, saves and comes back."""
+
+import gc
+import weakref
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import tfprune
+from tfprune.wrapper import PruneLowMagnitude, StepCounter, wrappers
+
+# name -> (layer, input shapes, input dtype, names of the weights that are pruned)
+CASES = {
+    "Dense": (lambda: layers.Dense(4), [(8,)], "float32", ["kernel"]),
+    "Conv1D": (lambda: layers.Conv1D(4, 3), [(8, 8)], "float32", ["kernel"]),
+    "Conv2D": (lambda: layers.Conv2D(4, 3), [(8, 8, 8)], "float32", ["kernel"]),
+    "Conv2D grouped": (lambda: layers.Conv2D(4, 3, groups=2), [(8, 8, 8)], "float32", ["kernel"]),
+    "Conv3D": (lambda: layers.Conv3D(4, 3), [(4, 4, 4, 8)], "float32", ["kernel"]),
+    "Conv1DTranspose": (lambda: layers.Conv1DTranspose(4, 3), [(8, 8)], "float32", ["kernel"]),
+    "Conv2DTranspose": (lambda: layers.Conv2DTranspose(4, 3), [(4, 4, 8)], "float32", ["kernel"]),
+    "Conv3DTranspose": (
+        lambda: layers.Conv3DTranspose(4, 3), [(3, 3, 3, 8)], "float32", ["kernel"]
+    ),
+    "SeparableConv1D": (
+        lambda: layers.SeparableConv1D(4, 3), [(8, 8)], "float32", ["pointwise_kernel"]
+    ),
+    "SeparableConv2D": (
+        lambda: layers.SeparableConv2D(4, 3), [(8, 8, 8)], "float32", ["pointwise_kernel"]
+    ),
+    "Embedding": (lambda: layers.Embedding(20, 8), [(6,)], "int32", ["embeddings"]),
+    "EinsumDense": (
+        lambda: layers.EinsumDense("abc,cd->abd", output_shape=(None, 4)),
+        [(5, 8)], "float32", ["kernel"],
+    ),
+    "MultiHeadAttention": (
+        lambda: layers.MultiHeadAttention(2, 4), [(5, 8), (6, 8)], "float32",
+        ["query/kernel", "key/kernel", "value/kernel", "attention_output/kernel"],
+    ),
+    "GroupQueryAttention": (
+        lambda: layers.GroupQueryAttention(4, 4, 2), [(5, 8), (6, 8)], "float32",
+        ["query/kernel", "key/kernel", "value/kernel", "attention_output/kernel"],
+    ),
+    "SimpleRNN": (lambda: layers.SimpleRNN(8), [(5, 8)], "float32", ["kernel", "recurrent_kernel"]),
+    "LSTM": (lambda: layers.LSTM(8), [(5, 8)], "float32", ["kernel", "recurrent_kernel"]),
+    "GRU": (lambda: layers.GRU(8), [(5, 8)], "float32", ["kernel", "recurrent_kernel"]),
+    "Bidirectional": (
+        lambda: layers.Bidirectional(layers.GRU(8)), [(5, 8)], "float32",
+        ["forward/kernel", "forward/recurrent_kernel",
+         "backward/kernel", "backward/recurrent_kernel"],
+    ),
+    "TimeDistributed": (
+        lambda: layers.TimeDistributed(layers.Dense(4)), [(5, 8)], "float32", ["kernel"]
+    ),
+    "ConvLSTM2D": (
+        lambda: layers.ConvLSTM2D(8, 3), [(3, 6, 6, 8)], "float32", ["kernel", "recurrent_kernel"]
+    ),
+    "stacked cells": (
+        lambda: layers.RNN([layers.LSTMCell(8), layers.GRUCell(8)]), [(5, 8)], "float32",
+        ["cell_0/kernel", "cell_0/recurrent_kernel", "cell_1/kernel", "cell_1/recurrent_kernel"],
+    ),
+}  # fmt: skip
+
+
+def _inputs(shapes, dtype):
+    rng = np.random.default_rng(0)
+    if dtype == "int32":
+        return [rng.integers(0, 20, (2, *shape)).astype(dtype) for shape in shapes]
+    return [rng.standard_normal((2, *shape)).astype(dtype) for shape in shapes]
+
+
+def _wrapped(make, shapes, dtype, pattern="unstructured"):
+    inputs = [keras.Input(shape, dtype=dtype) for shape in shapes]
+    wrapper = PruneLowMagnitude(make(), tfprune.ConstantSparsity(0.5, 0), pattern=pattern)
+    return keras.Model(inputs, wrapper(*inputs)), wrapper
+
+
+@pytest.mark.parametrize("pattern", ["unstructured", "2:4"])
+@pytest.mark.parametrize("case", CASES)
+def test_every_layer_type_prunes_and_comes_back_from_a_file(case, pattern, tmp_path):
+    make, shapes, dtype, names = CASES[case]
+    model, wrapper = _wrapped(make, shapes, dtype, pattern)
+    data = _inputs(shapes, dtype)
+    # Before any update the wrapper changes nothing.
+    np.testing.assert_allclose(model(data), wrapper.layer(*data), rtol=1e-5, atol=1e-6)
+    wrapper.update_masks(0)
+    states = wrapper.states()
+    assert [s.name for s in states] == names
+    assert all(s.sparsity == 0.5 for s in states)
+    outputs = np.asarray(model(data))
+    # The wrapped layer itself, now that its weights hold the zeros, gives the same.
+    np.testing.assert_allclose(outputs, wrapper.layer(*data), rtol=1e-5, atol=1e-6)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(outputs, loaded(data), rtol=1e-5, atol=1e-6)
+    (again,) = wrappers(loaded)
+    assert str(again.pattern) == pattern
+    assert again.pruning_schedule == wrapper.pruning_schedule
+    for old, new in zip(states, again.states(), strict=True):
+        np.testing.assert_array_equal(old.mask, new.mask)
+    stripped = tfprune.strip_pruning(loaded)
+    np.testing.assert_allclose(outputs, stripped(data), rtol=1e-5, atol=1e-6)
+    assert not wrappers(stripped)
+
+
+def test_the_mask_hides_weights_that_momentum_has_moved():
+    model, wrapper = _wrapped(lambda: layers.Dense(4), [(8,)], "float32")
+    wrapper.update_masks(0)
+    data = _inputs([(8,)], "float32")
+    before = np.asarray(model(data))
+    ((kernel, mask, _),) = wrapper.pruning_vars
+    hidden = np.where(np.asarray(mask), np.asarray(kernel), 7.0)
+    kernel.assign(hidden)
+    np.testing.assert_allclose(before, model(data), rtol=1e-6)
+    wrapper.apply_masks()
+    assert np.count_nonzero(np.asarray(kernel)) == 16
+
+
+def test_gradients_of_pruned_weights_are_zero_and_of_others_are_the_dense_ones():
+    import tensorflow as tf
+
+    model, wrapper = _wrapped(lambda: layers.Dense(4), [(8,)], "float32")
+    wrapper.update_masks(0)
+    ((kernel, mask, _),) = wrapper.pruning_vars
+    (data,) = _inputs([(8,)], "float32")
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(model(data) ** 2)
+    (gradient,) = tape.gradient(loss, [kernel.value])
+    by_hand = 2 * data.T @ (data @ np.asarray(kernel))
+    np.testing.assert_allclose(gradient, by_hand * np.asarray(mask), rtol=1e-4, atol=1e-5)
+
+
+def test_masks_take_one_byte_a_weight():
+    _, wrapper = _wrapped(lambda: layers.Dense(64), [(64,)], "float32")
+    ((_, mask, _),) = wrapper.pruning_vars
+    assert np.asarray(mask).nbytes == 64 * 64
+    inside = {id(v) for v in wrapper.layer.weights}
+    own = sum(np.asarray(v).nbytes for v in wrapper.weights if id(v) not in inside)
+    assert own == 64 * 64 + 4 + 4  # and the threshold and the step
+
+
+def test_a_weight_once_cut_stays_cut():
+    _, wrapper = _wrapped(lambda: layers.Dense(4), [(8,)], "float32")
+    ((kernel, mask, _),) = wrapper.pruning_vars
+    wrapper.update_masks(0)
+    first = np.asarray(mask).copy()
+    kernel.assign(np.where(first, 0.001, 9.0))  # momentum made the cut ones large
+    wrapper.update_masks(1)
+    np.testing.assert_array_equal(np.asarray(mask), first)
+
+
+def test_zero_sparsity_leaves_weights_alone():
+    inputs = keras.Input((4,))
+    wrapper = PruneLowMagnitude(
+        layers.Dense(2), tfprune.PolynomialDecay(0.0, 0.5, begin_step=0, end_step=10)
+    )
+    wrapper(inputs)
+    kernel, mask, _ = wrapper.pruning_vars[0]
+    kernel.assign([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0], [6.0, 7.0]])
+    wrapper.update_masks(0)
+    assert np.asarray(mask).all()  # a zero that nobody pruned may still learn
+    wrapper.update_masks(10)
+    np.testing.assert_array_equal(np.asarray(kernel), [[0, 0], [0, 0], [4, 5], [6, 7]])
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_computes_in_half_and_keeps_weights_in_full(policy):
+    keras.config.set_dtype_policy(policy)
+    model, wrapper = _wrapped(lambda: layers.Conv2D(4, 3), [(8, 8, 8)], "float32")
+    dense = layers.Conv2D(4, 3)
+    data = _inputs([(8, 8, 8)], "float32")
+    dense(data[0])
+    dense.set_weights(wrapper.layer.get_weights())
+    assert model.output.dtype == policy.removeprefix("mixed_")
+    np.testing.assert_array_equal(
+        np.asarray(model(data), "float32"), np.asarray(dense(data[0]), "float32")
+    )
+    kernel = wrapper.layer.kernel
+    kernel.assign(np.asarray(kernel) * (1 + 2**-16))  # not a half-precision number
+    expected = np.asarray(kernel).copy()
+    wrapper.update_masks(0)
+    now = np.asarray(kernel)
+    assert kernel.dtype == "float32"
+    np.testing.assert_array_equal(now[now != 0], expected[now != 0])
+
+
+def test_pure_half_precision_weights_are_ranked():
+    keras.config.set_dtype_policy("bfloat16")
+    model, wrapper = _wrapped(lambda: layers.Dense(4), [(8,)], "float32")
+    wrapper.update_masks(0)
+    assert wrapper.states()[0].sparsity == 0.5
+    assert model.output.dtype == "bfloat16"
+
+
+def test_statistics_seeds_and_losses_inside_the_wrapped_layer_live_on():
+    class Block(layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.dense = layers.Dense(4, kernel_regularizer="l2", activity_regularizer="l1")
+            self.norm = layers.BatchNormalization(momentum=0.5)
+            self.dropout = layers.Dropout(0.5, seed=1)
+
+        def build(self, shape):
+            self.dense.build(shape)
+            self.norm.build((shape[0], 4))
+            self.built = True
+
+        def call(self, x, training=None):
+            return self.dropout(self.norm(self.dense(x), training=training), training=training)
+
+        def get_prunable_weights(self):
+            return [self.dense.kernel]
+
+    block = Block()
+    wrapper = PruneLowMagnitude(block)
+    data = np.random.default_rng(0).standard_normal((16, 8)).astype("float32") + 3.0
+    wrapper(data)
+    wrapper.attach(StepCounter())
+    mean = np.asarray(block.norm.moving_mean).copy()
+    seed = np.asarray(block.dropout.seed_generator.state).copy()
+    wrapper(data, training=True)
+    assert not np.allclose(mean, np.asarray(block.norm.moving_mean))
+    assert (seed != np.asarray(block.dropout.seed_generator.state)).any()
+    plain = Block()
+    plain(data)
+    plain.set_weights(block.get_weights())
+    plain(data, training=True)
+    assert len(wrapper.losses) == len(plain.losses) == 2
+    np.testing.assert_allclose(sorted(wrapper.losses), sorted(plain.losses), rtol=1e-5)
+
+
+def test_timestep_masks_pass_through_a_wrapped_embedding_and_lstm():
+    words = np.array([[3, 1, 0, 0], [2, 2, 2, 0]])
+
+    def build(wrap):
+        inputs = keras.Input((4,), dtype="int32")
+        x = wrap(layers.Embedding(5, 4, mask_zero=True))(inputs)
+        return keras.Model(inputs, wrap(layers.LSTM(3))(x))
+
+    plain = build(lambda layer: layer)
+    pruned = build(tfprune.prune_low_magnitude)
+    for old, new in zip(plain.layers[1:], pruned.layers[1:], strict=True):
+        new.layer.set_weights(old.get_weights())
+    np.testing.assert_allclose(plain(words), pruned(words), rtol=1e-5)
+
+
+def test_initial_state_and_keyword_arguments_reach_the_wrapped_layer():
+    lstm = layers.LSTM(4)
+    wrapper = PruneLowMagnitude(lstm)
+    x = np.ones((2, 3, 8), "float32")
+    state = [np.ones((2, 4), "float32"), np.zeros((2, 4), "float32")]
+    np.testing.assert_allclose(
+        wrapper(x, initial_state=state), lstm(x, initial_state=state), rtol=1e-6
+    )
+    attention = layers.MultiHeadAttention(2, 4)
+    wrapped = PruneLowMagnitude(attention)
+    y = np.ones((2, 5, 6), "float32")
+    np.testing.assert_allclose(wrapped(query=x, value=y), attention(query=x, value=y), rtol=1e-6)
+    assert attention.key_dense.kernel.shape == (6, 2, 4)
+
+
+def test_training_without_the_callback_says_so(small_model, batch):
+    pruned = tfprune.prune_low_magnitude(small_model)
+    pruned.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    with pytest.raises(ValueError, match="without the callback `UpdatePruningStep`"):
+        pruned.fit(*batch, verbose=0)
+    pruned.evaluate(*batch, verbose=0)
+    pruned.fit(*batch, verbose=0, callbacks=[tfprune.UpdatePruningStep()])
+
+
+def test_a_wrapped_layer_alone_or_twice_or_not_a_layer_is_refused():
+    with pytest.raises(ValueError, match="wrapped for pruning already"):
+        PruneLowMagnitude(PruneLowMagnitude(layers.Dense(2)))
+    with pytest.raises(ValueError, match=r"wraps a Keras 3 layer.*Received: 3"):
+        PruneLowMagnitude(3)
+
+
+def test_lora_and_quantized_layers_are_refused():
+    dense = layers.Dense(4)
+    dense.build((None, 8))
+    dense.enable_lora(2)
+    with pytest.raises(ValueError, match="LoRA"):
+        PruneLowMagnitude(dense)
+    quantized = layers.Dense(4)
+    quantized.build((None, 8))
+    quantized.quantize("int8")
+    with pytest.raises(ValueError, match="quantized already"):
+        PruneLowMagnitude(quantized)
+    attention = layers.MultiHeadAttention(2, 4)
+    attention.build((None, 3, 8), (None, 3, 8))
+    attention.query_dense.enable_lora(2)
+    with pytest.raises(ValueError, match="LoRA"):
+        PruneLowMagnitude(attention)
+
+
+def test_not_finite_weights_are_refused_by_name():
+    _, wrapper = _wrapped(lambda: layers.Dense(4, name="head"), [(8,)], "float32")
+    kernel = wrapper.layer.kernel
+    values = np.asarray(kernel).copy()
+    values[1, 2] = np.nan
+    kernel.assign(values)
+    with pytest.raises(ValueError, match=r"head: .*NaN or infinite.*1 of 32"):
+        wrapper.update_masks(0)
+    np.testing.assert_array_equal(np.isnan(np.asarray(kernel)), np.isnan(values))
+
+
+def test_wrappers_are_forgotten_with_their_models():
+    model, wrapper = _wrapped(lambda: layers.Dense(4), [(8,)], "float32")
+    reference = weakref.ref(wrapper)
+    del model, wrapper
+    keras.utils.clear_session()
+    gc.collect()
+    assert reference() is None
