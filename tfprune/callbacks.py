@@ -11,6 +11,7 @@ import warnings
 from typing import Any
 
 import keras
+import numpy as np
 
 from tfprune.family import require_family
 from tfprune.strip import pruned_layers, shortfalls
@@ -78,7 +79,8 @@ class UpdatePruningStep(FamilyCallback):
         self._batches = 0
         self._epoch = 0
         self._open: int | None = None
-        self._end_hook_tells_last_batch = False
+        self._recount = False
+        self._iterations_at_begin: int | None = None
         self._forecast_warned = False
 
     def set_model(self, model: Any) -> None:
@@ -106,8 +108,7 @@ class UpdatePruningStep(FamilyCallback):
 
     def on_train_batch_begin(self, batch, logs=None):
         """Update the masks if the schedule asks for it before this step."""
-        if self._open is not None:  # the hook at the batch's end was not called: count it here
-            self._count(1)
+        self._close()
         self._open = batch
         self._find_layers()
         self._update()
@@ -124,10 +125,10 @@ class UpdatePruningStep(FamilyCallback):
     def on_epoch_end(self, epoch=None, logs=None, batch=None):
         """Mask the weights again, so that a model saved now is sparse."""
         del batch  # tfmot calls the argument so
-        if self._open is not None:
-            self._count(1)
-            self._open = None
+        self._close()
+        self._sync()
         self._find_layers()
+        self._count_again()
         self._update()
         self._settle()
 
@@ -158,18 +159,33 @@ class UpdatePruningStep(FamilyCallback):
         size = getattr(self._target, "steps_per_execution", 1)
         if not self._in_fit() or not isinstance(size, int) or size == 1:
             return 1
-        begin = self._open or 0
-        if batch > begin:
-            self._end_hook_tells_last_batch = True
-        if self._end_hook_tells_last_batch:
-            return batch - begin + 1
-        # Older Keras gives the first batch of the execution to both hooks.
+        # An execution at the end of the data is shorter, which no hook tells.
         steps = self.params.get("steps")
-        return max(1, min(size, steps - begin)) if steps else size
+        if steps:
+            return max(1, min(size, steps - (self._open or 0)))
+        self._recount = True
+        return size
 
     def _count(self, batches: int) -> None:
         self._batches += batches
         self._counter.updates = self._batches // self._accumulation()
+
+    def _close(self) -> None:
+        """Deal with a batch whose end was not announced."""
+        if self._open is not None and not self._in_fit():
+            self._count(1)  # the hook is not called, as in tfmot's guide
+        self._open = None  # in `fit` the data ran out, and the batch never came
+
+    def _iterations(self) -> int | None:
+        iterations = getattr(getattr(self._target, "optimizer", None), "iterations", None)
+        return None if iterations is None else int(np.asarray(iterations))
+
+    def _count_again(self) -> None:
+        """Take the optimizer's word where executions of unknown length were counted."""
+        if self._recount and self._iterations_at_begin is not None:
+            self._counter.updates = (self._iterations() or 0) - self._iterations_at_begin
+            self._batches = self._counter.updates * self._accumulation()
+        self._recount = False
 
     def _accumulation(self) -> int:
         optimizer = getattr(self._target, "optimizer", None)
@@ -193,6 +209,9 @@ class UpdatePruningStep(FamilyCallback):
             self._checked[id(layer)] = step if step > 0 else -1
         if self._layers:
             self._counter.stop_waiting()
+            iterations = None if self._legacy else self._iterations()
+            if iterations is not None:
+                self._iterations_at_begin = iterations - self._counter.updates
             if self._in_fit():
                 self._forecast()
         return self._layers
