@@ -9,7 +9,8 @@ import pytest
 from keras import layers
 
 import tfprune
-from tfprune.wrapper import PruneLowMagnitude, StepCounter, wrappers
+from tfprune.states import StepCounter
+from tfprune.wrapper import PruneLowMagnitude, wrappers
 
 # name -> (layer, input shapes, input dtype, names of the weights that are pruned)
 CASES = {

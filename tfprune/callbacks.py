@@ -14,8 +14,8 @@ import keras
 import numpy as np
 
 from tfprune.family import require_family
+from tfprune.states import StepCounter
 from tfprune.strip import pruned_layers, shortfalls
-from tfprune.wrapper import StepCounter
 
 
 class FamilyCallback(keras.callbacks.Callback):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import Any, Literal
 
@@ -24,6 +25,14 @@ def family(obj: Any) -> Family | None:
     if legacy is not None and isinstance(obj, legacy.layers.Layer):
         return "tf_keras"
     return None
+
+
+def room(kind: Family) -> Any:
+    """Return the module that knows a family: `tfprune.keras3`, or `tfprune.legacy` if needed.
+
+    Both have the same doors, so that workflows need not ask which family they serve.
+    """
+    return importlib.import_module("tfprune.legacy" if kind == "tf_keras" else "tfprune.keras3")
 
 
 def require_family(obj: Any, expected: str) -> Family:

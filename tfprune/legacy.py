@@ -20,9 +20,10 @@ import numpy as np
 
 from tfprune import layouts
 from tfprune import schedules as schedules_
+from tfprune.decisions import Decision
 from tfprune.patterns import NM, Block, Pattern, Unstructured
 from tfprune.schedules import ConstantSparsity, OneShot, PruningSchedule
-from tfprune.wrapper import WeightState
+from tfprune.states import StepCounter, WeightState
 
 
 @functools.cache
@@ -77,6 +78,20 @@ def _classes():
     class PruneLowMagnitude(tfmot.pruning_wrapper.PruneLowMagnitude):
         """tfmot's wrapper, which also saves its N:M pattern (tfmot's own forgets it)."""
 
+        def add_weight(self, name=None, **kwargs):
+            # tfmot's callback starts the step at 0, but it finds only layers that are built. One
+            # that is built by the first training step starts there itself.
+            if name == "pruning_step" and StepCounter.any_waiting():
+                kwargs["initializer"] = "zeros"
+            return super().add_weight(name, **kwargs)
+
+        def build(self, input_shape):
+            super().build(input_shape)
+            # What could not be judged before the layer had its weights.
+            reason = _reason_against_pattern(self.layer, _pattern_of(self))
+            if reason is not None:
+                raise ValueError(f"The layer '{self.layer.name}' cannot be pruned: {reason}.")
+
         def get_config(self):
             return {**super().get_config(), "sparsity_m_by_n": self.sparsity_m_by_n}
 
@@ -84,7 +99,11 @@ def _classes():
 
 
 def scope():
-    """Return tfmot's `prune_scope`, which loads files that tfmot itself has saved."""
+    """Return tfmot's `prune_scope`, which loads files that tfmot itself has saved.
+
+    Files that tfprune has saved name tfprune's own classes, so these are made here too.
+    """
+    _classes()
     return _tfmot().prune.prune_scope()
 
 
@@ -102,46 +121,49 @@ def reason_against(layer: Any, schedule: PruningSchedule, pattern: Pattern) -> s
         return "no weights to prune"
     if isinstance(layer, tf_keras.layers.DepthwiseConv2D):
         return "depthwise kernels are left alone: they are small and lose accuracy"
-    if isinstance(pattern, NM):
-        return _reason_against_nm(layer, schedule, pattern)
-    ranks = _ranks(layer)
-    if not ranks and layer.built:
-        return "no weights to prune"
-    if isinstance(pattern, Block) and any(rank != 2 for rank in ranks):
-        return "tfmot lays blocks on 2-D weights only"
-    return None
-
-
-def _reason_against_nm(layer, schedule: PruningSchedule, pattern: NM) -> str | None:
-    import tf_keras
-
     at_once = isinstance(schedule, (ConstantSparsity, OneShot)) and schedule.begin_step == 0
-    if not at_once:
+    if isinstance(pattern, NM) and not at_once:
         return (
             f"tfmot chooses an N:M mask once, at the first step, and knows no {schedule}; use "
             "`ConstantSparsity(..., begin_step=0)`, or Keras 3, where N:M grows with the schedule"
         )
+    return _reason_against_pattern(layer, pattern)
+
+
+def _reason_against_pattern(layer, pattern: Pattern) -> str | None:
+    import tf_keras
+
     wrong_axis = (tf_keras.layers.Conv2DTranspose, tf_keras.layers.Embedding)
-    if isinstance(layer, wrong_axis) or any(rank not in (2, 4) for rank in _ranks(layer)):
+    if isinstance(pattern, NM) and isinstance(layer, wrong_axis):
         return f"tfmot does not group the input channels of {type(layer).__name__}"
-    for weight in _candidates(layer):
-        shape = tuple(weight.shape)
+    weights = _candidates(layer)
+    if weights is None:
+        return None
+    if not weights:
+        return "no weights to prune"
+    for shape in (tuple(weight.shape) for weight in weights):
+        if isinstance(pattern, Block) and len(shape) != 2:
+            return "tfmot lays blocks on 2-D weights only"
+        if isinstance(pattern, NM) and len(shape) not in (2, 4):
+            return f"tfmot does not group the input channels of {type(layer).__name__}"
         reason = pattern.reason_against(shape, layouts.of_kernel(len(shape)))
         if reason is not None:
             return reason
     return None
 
 
-def _candidates(layer) -> list:
-    if not layer.built:
-        return []
+def _candidates(layer) -> list | None:
+    """Return the weights that tfmot would prune; None before the layer is built."""
     registry = _tfmot().prune_registry.PruneRegistry
     known = hasattr(layer, "get_prunable_weights")
-    return (layer if known else registry.make_prunable(layer)).get_prunable_weights()
-
-
-def _ranks(layer) -> list[int]:
-    return [len(w.shape) for w in _candidates(layer)]
+    if known and not layer.built:
+        return None
+    try:
+        return (layer if known else registry.make_prunable(layer)).get_prunable_weights()
+    except AttributeError:
+        if layer.built:
+            raise
+        return None
 
 
 def wrap(layer: Any, schedule: PruningSchedule, pattern: Pattern, **kwargs) -> Any:
@@ -187,24 +209,50 @@ def is_left_alone(layer: Any) -> bool:
     return not any(len(w.shape) >= 2 for w in layer.weights)
 
 
-def clone(model: Any, replace: Any) -> Any:
-    """Return a model with other layers in the place of some, nested models included, as tfmot does.
+def is_model(obj: Any) -> bool:
+    """Tell whether an object is a tf_keras model, of whatever kind."""
+    import tf_keras
 
-    As in tfmot, layers that are not replaced are shared with the original.
+    return isinstance(obj, tf_keras.Model)
+
+
+def wrap_model(model: Any, chosen: dict[int, Decision]) -> Any:
+    """Return a model in which the chosen layers are wrapped, nested models included.
+
+    As in tfmot, layers are shared with the original.
     """
     import tf_keras
 
-    def clone_function(layer):
-        return clone(layer, replace) if is_graph(layer) else replace(layer)
+    def replace(layer: Any) -> Any:
+        if is_graph(layer):
+            return wrap_model(layer, chosen)
+        decision = chosen.get(id(layer))
+        if decision is None or decision.reason:
+            return layer
+        return wrap(layer, decision.schedule, decision.pattern)
 
-    return tf_keras.models.clone_model(model, clone_function=clone_function)
+    return tf_keras.models.clone_model(model, clone_function=replace)
 
 
 def strip(model: Any) -> Any:
-    """Re-mask a tf_keras model, then take tfmot's wrappers off."""
+    """Re-mask a tf_keras model or wrapped layer, then take tfmot's wrappers off."""
+    if not is_wrapped(model) and not is_graph(model):
+        raise ValueError(
+            "Cannot strip a subclassed model: only its class knows how its layers are put "
+            "together. Build the same model with plain layers and hand over the weights:\n\n"
+            "    plain.dense.set_weights(tfprune.strip_pruning(model.dense).get_weights())\n\n"
+            f"Received: {type(model).__name__}"
+        )
     for layer in pruned_layers(model):
         layer.apply_masks()
-    return _tfmot().prune.strip_pruning(model)
+    return model.layer if is_wrapped(model) else _tfmot().prune.strip_pruning(model)
+
+
+def _pattern_of(wrapper: Any) -> Pattern:
+    if wrapper.sparsity_m_by_n:
+        return NM(*wrapper.sparsity_m_by_n)
+    size = tuple(wrapper.block_size)
+    return Unstructured() if size == (1, 1) else Block(size, wrapper.block_pooling_type)
 
 
 def pruned_layers(model: Any) -> list[LegacyPrunedLayer]:
@@ -213,7 +261,10 @@ def pruned_layers(model: Any) -> list[LegacyPrunedLayer]:
 
     inside = [model, *getattr(model, "submodules", ())]
     found = [m for m in inside if isinstance(m, tf_keras.layers.Layer) and is_wrapped(m)]
-    return [LegacyPrunedLayer(layer) for layer in found if layer.built]
+    # `submodules` come in the order of attribute names, `weights` in that of the layers.
+    order = {id(weight): index for index, weight in enumerate(model.weights)}
+    built = sorted((m for m in found if m.built), key=lambda m: order[id(m.pruning_step)])
+    return [LegacyPrunedLayer(layer) for layer in built]
 
 
 class LegacyPrunedLayer:
@@ -227,14 +278,8 @@ class LegacyPrunedLayer:
         self.pruning_schedule = getattr(schedule, "schedule", None) or schedules_.get(
             schedule.get_config()
         )
-        self.pattern = self._pattern()
+        self.pattern = _pattern_of(layer)
         self.skipped: dict[str, str] = {}
-
-    def _pattern(self) -> Pattern:
-        if self.layer.sparsity_m_by_n:
-            return NM(*self.layer.sparsity_m_by_n)
-        size = tuple(self.layer.block_size)
-        return Unstructured() if size == (1, 1) else Block(size, self.layer.block_pooling_type)
 
     def start(self) -> None:
         """Set the step of a layer that was never trained from -1 to 0, as tfmot's callback does."""
@@ -251,8 +296,10 @@ class LegacyPrunedLayer:
         step = self.read_step()
         if isinstance(self.pattern, NM):
             return 1 if step >= 1 else None
+        if step == 0:  # tfmot counts from 1: an update due at step 0 happens at step 1
+            return None
         due = self.pruning_schedule.update_between(-1, step)
-        return 1 if due == 0 and step >= 1 else due
+        return 1 if due == 0 else due
 
     def apply_masks(self) -> None:
         """Set the weights to zero where their masks are."""
@@ -261,13 +308,17 @@ class LegacyPrunedLayer:
 
     def states(self) -> list[WeightState]:
         """Return the pruned weights, masked, as numpy arrays."""
+        paths = [weight.name.split(":")[0].split("/") for weight, *_ in self.layer.pruning_vars]
+        names = [path[-1] for path in paths]
+        if len(set(names)) < len(names):  # the kernels of an attention layer: query/kernel, ...
+            names = ["/".join(path[-2:]) for path in paths]
         return [
             WeightState(
-                name=weight.name.split(":")[0].rsplit("/", 1)[-1],
+                name=name,
                 weight=weight.numpy() * mask.numpy(),
                 mask=mask.numpy().astype(bool),
                 threshold=float(threshold.numpy()),
                 layout=layouts.of_kernel(len(weight.shape)),
             )
-            for weight, mask, threshold in self.layer.pruning_vars
+            for name, (weight, mask, threshold) in zip(names, self.layer.pruning_vars, strict=True)
         ]

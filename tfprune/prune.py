@@ -10,18 +10,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import keras
-
-from tfprune import cloning, decisions, patterns, registry
+from tfprune import decisions, patterns
 from tfprune import rules as rules_
 from tfprune.decisions import Decision
-from tfprune.family import Family, require_family
+from tfprune.family import require_family, room
 from tfprune.patterns import Pattern
 from tfprune.rules import Rule
 from tfprune.schedules import ConstantSparsity, PruningSchedule
 from tfprune.schedules import get as get_schedule
-from tfprune.strip import is_functional
-from tfprune.wrapper import PruneLowMagnitude
 
 _DEFAULT_SCHEDULE = ConstantSparsity(0.5, 0)
 
@@ -120,20 +116,16 @@ def prune_low_magnitude(
 
     if isinstance(to_prune, (list, tuple)):
         return _prune_list(list(to_prune), plan)
-    kind = require_family(to_prune, "a layer, a list of layers, or a model")
-    if _is_model(to_prune, kind):
-        _require_graph(to_prune, kind)
+    keras_ = room(require_family(to_prune, "a layer, a list of layers, or a model"))
+    if keras_.is_model(to_prune):
+        _require_graph(to_prune, keras_)
         if pruning_policy is not None:
             pruning_policy.ensure_model_supports_pruning(to_prune)
-        return _prune_model(to_prune, plan, kind)
-    if kind == "tf_keras":
-        from tfprune import legacy
-
-        reason = legacy.reason_against(to_prune, schedule, pattern)
-        if reason is not None:
-            raise ValueError(f"The layer '{to_prune.name}' cannot be pruned: {reason}.")
-        return legacy.wrap(to_prune, schedule, pattern, **kwargs)
-    return PruneLowMagnitude(to_prune, schedule, pattern=pattern, **kwargs)
+        return _prune_model(to_prune, plan, keras_)
+    reason = keras_.reason_against(to_prune, schedule, pattern)
+    if reason is not None:
+        raise ValueError(f"The layer '{to_prune.name}' cannot be pruned: {reason}.")
+    return keras_.wrap(to_prune, schedule, pattern, **kwargs)
 
 
 def prune(model: Any, rules: Any) -> Any:
@@ -162,13 +154,13 @@ def prune(model: Any, rules: Any) -> Any:
     ])
     ```
     """
-    kind = require_family(model, "a model")
-    if not _is_model(model, kind):
+    keras_ = room(require_family(model, "a model"))
+    if not keras_.is_model(model):
         raise ValueError(
             "`prune` takes a whole model; for one layer use `prune_low_magnitude(layer, ...)`. "
             f"Received: the layer {model.name!r}"
         )
-    _require_graph(model, kind)
+    _require_graph(model, keras_)
     rule_list = rules_.get(rules)
     used: dict[Rule, list[str]] = {rule: [] for rule in rule_list}
 
@@ -185,7 +177,7 @@ def prune(model: Any, rules: Any) -> Any:
         for rule in rule_list:
             _require_used(rule, used[rule], made)
 
-    return _prune_model(model, plan, kind, check)
+    return _prune_model(model, plan, keras_, check)
 
 
 def prune_scope() -> contextlib.AbstractContextManager:
@@ -196,19 +188,18 @@ def prune_scope() -> contextlib.AbstractContextManager:
     Example: `with tfprune.prune_scope(): model = keras.models.load_model("pruned.keras")`.
     """
     if "tf_keras" in sys.modules:
-        from tfprune import legacy
-
-        return legacy.scope()
+        return room("tf_keras").scope()
     return contextlib.nullcontext()
 
 
 def _prune_list(items: list, plan: Callable[[Any, str], _Plan]) -> list:
     results, made = [], []
     for layer in items:
-        kind = require_family(layer, "a list of layers")
-        decision = _decide(layer, layer.name, plan(layer, layer.name), kind)
+        keras_ = room(require_family(layer, "a list of layers"))
+        decision = _decide(layer, layer.name, plan(layer, layer.name), keras_)
         made.append(decision)
-        results.append(layer if decision.reason else _wrap(layer, decision, kind))
+        wrapped = None if decision.reason else (decision.schedule, decision.pattern)
+        results.append(keras_.wrap(layer, *wrapped) if wrapped else layer)
     _warn_of_skipped(made)
     return results
 
@@ -216,7 +207,7 @@ def _prune_list(items: list, plan: Callable[[Any, str], _Plan]) -> list:
 def _prune_model(
     model: Any,
     plan: Callable[[Any, str], _Plan],
-    kind: Family,
+    keras_: Any,
     check: Callable[[list[Decision]], None] = lambda made: None,
 ) -> Any:
     if not model.built or not model.layers:
@@ -225,91 +216,45 @@ def _prune_model(
             "layers, and a `keras.Input(shape)` in front or `model.build(input_shape)`. "
             f"Received: {model.name!r} with {len(model.layers)} layers, built={model.built}"
         )
+    walk = list(_walk(model, keras_))
     chosen: dict[int, Decision] = {}
-    for path, layer in _walk(model, kind):
+    for path, layer in walk:
         if id(layer) not in chosen:
-            chosen[id(layer)] = _decide(layer, path, plan(layer, path), kind)
+            chosen[id(layer)] = _decide(layer, path, plan(layer, path), keras_)
     made = list(chosen.values())
     check(made)
-    if all(d.reason for d in made) and not any(
-        _is_wrapped(lr, kind) for _, lr in _walk(model, kind)
-    ):
+    if all(d.reason for d in made) and not any(keras_.is_wrapped(layer) for _, layer in walk):
         reasons = "; ".join(f"{d.path}: {d.reason}" for d in made)
         raise ValueError(f"Nothing in the model '{model.name}' can be pruned so. {reasons}")
-
-    def replace(layer: Any) -> Any:
-        decision = chosen.get(id(layer))
-        if kind == "tf_keras":
-            return layer if decision is None or decision.reason else _wrap(layer, decision, kind)
-        copy = cloning.copy_layer(layer)
-        if decision is None or decision.reason:
-            return copy
-        # The copy is unbuilt; the wrapper builds it, and the weights follow.
-        return PruneLowMagnitude(copy, decision.schedule, pattern=decision.pattern)
-
-    if kind == "tf_keras":
-        from tfprune import legacy
-
-        pruned = legacy.clone(model, replace)
-    else:
-        pruned = cloning.clone(model, replace, inner=_inner)
+    pruned = keras_.wrap_model(model, chosen)
     decisions.remember(pruned, made)
     _warn_of_skipped(made)
     return pruned
 
 
-def _walk(model: Any, kind: Family, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _walk(model: Any, keras_: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield (path, layer) for the layers of a model and of the models nested in it."""
     for layer in model.layers:
         path = prefix + layer.name
-        if _is_graph(layer, kind):
-            yield from _walk(layer, kind, path + "/")
+        if keras_.is_graph(layer):
+            yield from _walk(layer, keras_, path + "/")
         elif type(layer).__name__ != "InputLayer":
             yield path, layer
 
 
-def _decide(layer: Any, path: str, plan: _Plan, kind: Family) -> Decision:
-    if _is_wrapped(layer, kind):
+def _decide(layer: Any, path: str, plan: _Plan, keras_: Any) -> Decision:
+    if keras_.is_wrapped(layer):
         return Decision(path, reason="wrapped already", expected=True)
     if plan.reason is not None:
         return Decision(path, reason=plan.reason, expected=True)
     assert plan.schedule is not None
     assert plan.pattern is not None
-    reason = _reason_against(layer, plan.schedule, plan.pattern, kind)
+    reason = keras_.reason_against(layer, plan.schedule, plan.pattern)
     if reason is None:
         return Decision(path, plan.schedule, plan.pattern)
     if plan.named:
         raise ValueError(f"The layer '{path}', asked for by name, cannot be pruned: {reason}.")
-    return Decision(path, reason=reason, expected=_is_left_alone(layer, kind))
-
-
-def _reason_against(layer: Any, schedule, pattern: Pattern, kind: Family) -> str | None:
-    if kind == "tf_keras":
-        from tfprune import legacy
-
-        return legacy.reason_against(layer, schedule, pattern)
-    reason = registry.reason_against(layer)
-    if reason is not None or not layer.built:
-        return reason
-    against = [
-        pattern.reason_against(tuple(w.variable.shape), w.layout)
-        for w in registry.prunable_weights(layer)
-    ]
-    return against[0] if all(against) else None
-
-
-def _wrap(layer: Any, decision: Decision, kind: Family) -> Any:
-    if kind == "tf_keras":
-        from tfprune import legacy
-
-        return legacy.wrap(layer, decision.schedule, decision.pattern)
-    return PruneLowMagnitude(layer, decision.schedule, pattern=decision.pattern)
-
-
-def _inner(old: Any, new: Any) -> tuple[Any, Any]:
-    if isinstance(new, PruneLowMagnitude) and not isinstance(old, PruneLowMagnitude):
-        return old, new.layer
-    return old, new
+    return Decision(path, reason=reason, expected=keras_.is_left_alone(layer))
 
 
 def _warn_of_skipped(made: list[Decision]) -> None:
@@ -332,38 +277,8 @@ def _require_used(rule: Rule, paths: list[str], made: list[Decision]) -> None:
         raise ValueError(f"The rule ({rule}) matches no layer that can be pruned. {reasons}")
 
 
-def _is_model(obj: Any, kind: Family) -> bool:
-    if kind == "tf_keras":
-        return isinstance(obj, sys.modules["tf_keras"].Model)
-    return isinstance(obj, keras.Model)
-
-
-def _is_graph(obj: Any, kind: Family) -> bool:
-    if kind == "tf_keras":
-        from tfprune import legacy
-
-        return legacy.is_graph(obj)
-    return isinstance(obj, keras.Sequential) or is_functional(obj)
-
-
-def _is_wrapped(layer: Any, kind: Family) -> bool:
-    if kind == "tf_keras":
-        from tfprune import legacy
-
-        return legacy.is_wrapped(layer)
-    return isinstance(layer, PruneLowMagnitude)
-
-
-def _is_left_alone(layer: Any, kind: Family) -> bool:
-    if kind == "tf_keras":
-        from tfprune import legacy
-
-        return legacy.is_left_alone(layer)
-    return registry.is_left_alone(layer)
-
-
-def _require_graph(model: Any, kind: Family) -> None:
-    if not _is_graph(model, kind):
+def _require_graph(model: Any, keras_: Any) -> None:
+    if not keras_.is_graph(model):
         raise ValueError(
             "A whole subclassed model cannot be wrapped: only its class knows how its layers are "
             "put together. Wrap the layers where the class makes them:\n\n"

@@ -8,9 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfprune import cloning
-from tfprune.family import family, require_family
-from tfprune.wrapper import PruneLowMagnitude, wrappers
+from tfprune.family import family, require_family, room
+from tfprune.wrapper import wrappers
 
 # A block at a ragged edge, or a tie, may leave a weight this far from its target.
 _TOLERANCE = 0.005
@@ -18,11 +17,7 @@ _TOLERANCE = 0.005
 
 def pruned_layers(model: Any) -> list[Any]:
     """Return the wrapped layers of a model of either family, behind the same doors."""
-    if family(model) == "tf_keras":
-        from tfprune import legacy
-
-        return legacy.pruned_layers(model)
-    return wrappers(model)
+    return room(family(model) or "keras").pruned_layers(model)
 
 
 def shortfalls(layers: list[Any]) -> list[str]:
@@ -78,30 +73,7 @@ def strip_pruning(model: Any) -> Any:
             + ". Train longer with `UpdatePruningStep`, or shorten the schedule.",
             stacklevel=2,
         )
-    if kind == "tf_keras":
-        from tfprune import legacy
-
-        return legacy.strip(model)
-    if isinstance(model, PruneLowMagnitude):
-        if model.built:
-            model.apply_masks()
-        return model.layer
-    if not isinstance(model, keras.Sequential) and not is_functional(model):
-        raise ValueError(
-            "Cannot strip a subclassed model: only its class knows how its layers are put "
-            "together. Build the same model with plain layers and hand over the weights:\n\n"
-            "    plain = MyModel(pruning=False)\n"
-            "    plain(some_inputs)  # builds it\n"
-            "    plain.set_weights(tfprune.stripped_weights(model))\n\n"
-            f"`export_tflite` takes the model as it is. Received: {type(model).__name__}"
-        )
-    for wrapper in wrappers(model):
-        wrapper.apply_masks()
-    return cloning.clone(
-        model,
-        lambda layer: cloning.copy_layer(_inner(layer)),
-        inner=lambda old, new: (_inner(old), new),
-    )
+    return room(kind).strip(model)
 
 
 def stripped_weights(model: keras.Model) -> list[np.ndarray]:
@@ -118,12 +90,3 @@ def stripped_weights(model: keras.Model) -> list[np.ndarray]:
         inside = {id(v) for v in wrapper.layer.weights}
         own |= {id(v) for v in wrapper.weights} - inside
     return [v.numpy() for v in model.weights if id(v) not in own]
-
-
-def is_functional(model: Any) -> bool:
-    """Tell whether a Keras 3 object is a Functional model, by what it offers."""
-    return isinstance(model, keras.Model) and hasattr(model, "operations")
-
-
-def _inner(layer: keras.layers.Layer) -> keras.layers.Layer:
-    return layer.layer if isinstance(layer, PruneLowMagnitude) else layer

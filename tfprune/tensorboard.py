@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -10,9 +13,9 @@ import numpy as np
 
 from tfprune import decisions
 from tfprune.callbacks import FamilyCallback
-from tfprune.family import require_family
+from tfprune.family import require_family, room
+from tfprune.states import WeightState
 from tfprune.strip import pruned_layers
-from tfprune.wrapper import WeightState
 
 _PICTURE_SIZE = 256
 _HISTOGRAM_SIZE = 100_000
@@ -26,8 +29,8 @@ class PruningSummaries(FamilyCallback):
 
     - `sparsity/...`, `target/...`, `threshold/...`, `flipped/...` (fraction of the mask that
       changed since it was last written) for each weight, `sparsity/model` for all together;
-    - `surviving_weights/...`: histograms of the weights that are kept (a sample of 100,000 of
-      larger ones);
+    - `surviving_weights/...`: histograms of the weights that are kept (a sample of at most
+      100,000 of them);
     - `mask/...`: pictures, white where a weight is kept; inputs run down, outputs across;
     - `rules`: a text page that says which layer is pruned how, and which is left dense and why.
 
@@ -39,7 +42,7 @@ class PruningSummaries(FamilyCallback):
         **kwargs: further arguments of `keras.callbacks.TensorBoard`.
 
     Raises:
-        ValueError: if `log_dir` is not a path.
+        ValueError: if `log_dir` is not a path, or that of a file.
 
     Example:
 
@@ -59,12 +62,18 @@ class PruningSummaries(FamilyCallback):
                 "`log_dir` must be the path of a folder to write to, for example 'logs/run1'. "
                 f"Received: log_dir={log_dir!r}"
             )
+        if os.path.isfile(log_dir):
+            raise ValueError(
+                "`log_dir` must be a folder to write to, and this is a file. Choose another name. "
+                f"Received: log_dir={os.fspath(log_dir)!r}"
+            )
         self.log_dir = os.fspath(log_dir)
         self._arguments = {"update_freq": update_freq, **kwargs}
         self._board: Any = None
         self._writer: Any = None
         self._target: Any = None
         self._layers: list[Any] = []
+        self._names: list[str] = []
         self._running = False
         self._seen_update: int | None = None
         self._seen_step: int | None = None
@@ -77,12 +86,7 @@ class PruningSummaries(FamilyCallback):
         kind = require_family(model, "a model")
         self._model = self._target = model
         self._layers = []
-        if kind == "tf_keras":
-            from tfprune import legacy
-
-            self._board = legacy.tensorboard(self.log_dir, **self._arguments)
-        else:
-            self._board = keras.callbacks.TensorBoard(self.log_dir, **self._arguments)
+        self._board = room(kind).tensorboard(self.log_dir, **self._arguments)
         self._board.set_model(model)
         if self._writer is None:
             self._writer = tf.summary.create_file_writer(os.path.join(self.log_dir, "metrics"))
@@ -94,12 +98,11 @@ class PruningSummaries(FamilyCallback):
             self._board.set_params(params)
 
     def on_train_begin(self, logs=None):
-        """Write the rules."""
+        """Start; the rules are written as soon as the layers they speak of are there."""
         self._seen_update = self._seen_step = None
         self._seen_masks.clear()
         self._running = True
         self._board.on_train_begin(logs)
-        self._write_rules()
 
     def on_epoch_begin(self, epoch, logs=None):
         """Write the state an epoch begins with."""
@@ -107,15 +110,14 @@ class PruningSummaries(FamilyCallback):
         self._write_if_new()
 
     def on_train_batch_begin(self, batch, logs=None):
-        """Pass on to TensorBoard."""
+        """Write the state after the mask update of the very first step, which comes before it."""
         self._forward("on_train_batch_begin", batch, logs)
+        self._write_if_updated()
 
     def on_train_batch_end(self, batch, logs=None):
         """Write the state after a mask update."""
         self._forward("on_train_batch_end", batch, logs)
-        layers = self._find_layers()
-        if layers and _last_update(layers) != self._seen_update:
-            self._write(layers)
+        self._write_if_updated()
 
     def on_epoch_end(self, epoch, logs=None):
         """Write the state an epoch ends with."""
@@ -140,15 +142,32 @@ class PruningSummaries(FamilyCallback):
 
     # -- Writing -------------------------------------------------------------------------------
 
+    @contextlib.contextmanager
+    def _writing(self, step: int) -> Iterator[None]:
+        """Write to our own run, always: TensorBoard's callback skips steps by `update_freq`."""
+        import tensorflow as tf
+
+        with self._writer.as_default(step=step), tf.summary.record_if(True):
+            yield
+
     def _forward(self, hook: str, *arguments: Any) -> None:
         """Pass a hook on to TensorBoard's callback, which wants `on_train_begin` first."""
         if self._running:
             getattr(self._board, hook)(*arguments)
 
     def _find_layers(self) -> list[Any]:
+        """Return the wrapped layers; those of a model that is not built yet are found later."""
         if not self._layers:
             self._layers = pruned_layers(self._target)
+            self._names = _unique([layer.layer_name for layer in self._layers])
+            if self._layers:
+                self._write_rules()
         return self._layers
+
+    def _write_if_updated(self) -> None:
+        layers = self._find_layers()
+        if layers and _last_update(layers) != self._seen_update:
+            self._write(layers)
 
     def _write_if_new(self) -> None:
         layers = self._find_layers()
@@ -166,13 +185,12 @@ class PruningSummaries(FamilyCallback):
         step = _step(layers)
         self._seen_update, self._seen_step = _last_update(layers), step
         kept = size = 0
-        with self._writer.as_default(step=step):
-            for layer in layers:
+        with self._writing(step):
+            for layer, layer_name in zip(layers, self._names, strict=True):
                 schedule = layer.pruning_schedule
-                last = layer.last_update_step
-                asked = 0.0 if last is None else schedule.sparsity(last)
+                asked = _asked(layer)
                 for state in layer.states():
-                    name = f"{layer.layer_name}/{state.name}"
+                    name = f"{layer_name}/{state.name}"
                     target = layer.pattern.expected_sparsity(
                         state.weight.shape, state.layout, asked, schedule.final_sparsity
                     )
@@ -195,14 +213,14 @@ class PruningSummaries(FamilyCallback):
             tf.summary.scalar(f"flipped/{name}", float(flips) / max(1, state.mask.size))
         self._seen_masks[name] = packed
         surviving = state.weight[state.mask].astype(np.float32)
-        sample = surviving[:: max(1, surviving.size // _HISTOGRAM_SIZE)]
+        sample = surviving[:: max(1, -(-surviving.size // _HISTOGRAM_SIZE))]
         tf.summary.histogram(f"surviving_weights/{name}", sample)
         tf.summary.image(f"mask/{name}", _picture(state)[None, :, :, None])
 
     def _write_rules(self) -> None:
         import tensorflow as tf
 
-        with self._writer.as_default(step=0):
+        with self._writing(_step(self._layers)):
             tf.summary.text("rules", rules_page(self._target))
 
 
@@ -220,10 +238,31 @@ def rules_page(model: Any) -> str:
     return "\n".join(lines)
 
 
+def _unique(names: list[str]) -> list[str]:
+    """Number the names that come again, as layers of two nested models may be named alike.
+
+    Example: `_unique(["dense", "conv", "dense"])` is `["dense", "conv", "dense_1"]`.
+    """
+    unique: list[str] = []
+    for name in names:
+        numbered = (f"{name}_{n}" for n in itertools.count(1))
+        unique.append(next(n for n in itertools.chain([name], numbered) if n not in unique))
+    return unique
+
+
 def _last_update(layers: list[Any]) -> int | None:
     return max(
         (n for n in (layer.last_update_step for layer in layers) if n is not None), default=None
     )
+
+
+def _asked(layer: Any) -> float:
+    """Return the sparsity that the last update was asked for, 0 before the first."""
+    schedule, last = layer.pruning_schedule, layer.last_update_step
+    step = layer.read_step()
+    if last is None and step > 0:  # a loaded model goes on; its updates were in another process
+        last = schedule.update_between(-1, step)
+    return 0.0 if last is None else schedule.sparsity(last)
 
 
 def _step(layers: list[Any]) -> int:

@@ -15,26 +15,21 @@ How it works, and why so:
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import weakref
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
-from tfprune import masks, patterns, registry
+from tfprune import masks, patterns, registry, signatures
 from tfprune import schedules as schedules_
-from tfprune.layouts import Layout
 from tfprune.schedules import ConstantSparsity
+from tfprune.states import StepCounter, WeightState
 
 # Wrappers by the id of their step variable: a public way to find them at any depth of any model,
 # subclassed ones too, since `model.variables` sees through every nesting.
 _WRAPPERS: weakref.WeakValueDictionary[int, PruneLowMagnitude] = weakref.WeakValueDictionary()
-
-# Callbacks at work whose model is not built yet, so that they could not attach to its wrappers.
-_WAITING: weakref.WeakSet[StepCounter] = weakref.WeakSet()
 
 _NO_CALLBACK = (
     "The layer '{name}' is wrapped for pruning but trained without the callback "
@@ -43,49 +38,6 @@ _NO_CALLBACK = (
     "its hooks as the README shows: `set_model`, `on_train_begin`, `on_train_batch_begin`, "
     "`on_epoch_end`."
 )
-
-
-class StepCounter:
-    """Counts the optimizer updates of a run; the callback counts, its wrappers read.
-
-    Attributes:
-        updates: optimizer updates since the run began.
-    """
-
-    def __init__(self):
-        self.updates = 0
-
-    def wait(self) -> None:
-        """Let wrappers train although no callback is attached: theirs waits for the model."""
-        _WAITING.add(self)
-
-    def stop_waiting(self) -> None:
-        """Undo `wait`."""
-        _WAITING.discard(self)
-
-
-@dataclasses.dataclass(frozen=True)
-class WeightState:
-    """One pruned weight as it stands: numpy copies, for summaries and reports.
-
-    Attributes:
-        name: name of the weight within its layer, such as "kernel".
-        weight: its values, masked, in the shape Keras gives it.
-        mask: True where the weight is kept, same shape.
-        threshold: magnitude under which weights were cut at the last update.
-        layout: which of the axes are inputs and outputs.
-    """
-
-    name: str
-    weight: np.ndarray
-    mask: np.ndarray
-    threshold: float
-    layout: Layout | None
-
-    @property
-    def sparsity(self) -> float:
-        """Fraction of the weights that are zero."""
-        return 1.0 - np.count_nonzero(self.weight) / max(1, self.weight.size)
 
 
 @keras.saving.register_keras_serializable(package="tfprune")
@@ -177,14 +129,14 @@ class PruneLowMagnitude(keras.layers.Wrapper):
             first = next(iter(inspect.signature(self.layer.call).parameters))
             args = (kwargs.pop(first),) if first in kwargs else ()
         if not self.built and not self.layer.built:
-            self._call_shapes = _shapes_of(self.layer.call, args, kwargs)
+            self._call_shapes = signatures.shapes_of(self.layer.call, args, kwargs)
         return super().__call__(*args, **kwargs)
 
     def build(self, input_shape=None):
         """Build the wrapped layer, then make its masks."""
         if not self.layer.built:
             if self._call_shapes:
-                self.layer.build(**_arguments_for(self.layer.build, self._call_shapes))
+                self.layer.build(**signatures.arguments_for(self.layer.build, self._call_shapes))
             else:
                 self.layer.build(input_shape)
             self.layer.built = True
@@ -240,7 +192,7 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         """Run the wrapped layer with `weight * mask` in the place of each pruned weight."""
         if training is not None:
             kwargs["training"] = training
-        if training and self.trainable and self._counter is None and not _WAITING:
+        if training and self.trainable and self._counter is None and not StepCounter.any_waiting():
             self.refused_training = True
             raise ValueError(_NO_CALLBACK.format(name=self.layer.name))
         values = {id(v): v.value for v in self.layer.variables}
@@ -390,25 +342,3 @@ def wrappers(model) -> list[PruneLowMagnitude]:
         return [model]
     found = (_WRAPPERS.get(id(v)) for v in model.non_trainable_variables)
     return list(dict.fromkeys(w for w in found if w is not None))
-
-
-def _shapes_of(function, args, kwargs) -> dict[str, Any]:
-    """Return `{argument_shape: shape}` for the tensors, nested ones too, given to a call."""
-    kwargs = {k: v for k, v in kwargs.items() if k not in ("training", "mask")}
-    bound = inspect.signature(function).bind(*args, **kwargs).arguments
-    shapes = {}
-    for name, value in bound.items():
-        flat = keras.tree.flatten(value)
-        if flat and all(hasattr(leaf, "shape") for leaf in flat):
-            shapes[f"{name}_shape"] = keras.tree.map_structure(
-                lambda leaf: tuple(leaf.shape), value
-            )
-    return shapes
-
-
-def _arguments_for(build, shapes: dict[str, Any]) -> dict[str, Any]:
-    """Return the shapes that a `build` method asks for, by Keras's rule of names."""
-    names = list(inspect.signature(build).parameters)
-    if len(names) == 1:
-        return {names[0]: next(iter(shapes.values()))}
-    return {name: shapes[name] for name in names if name in shapes}

@@ -1,0 +1,115 @@
+"""Keras 3 models behind the doors that `legacy` has for tf_keras: judge, wrap, clone, strip."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from tfprune import cloning, registry
+from tfprune.decisions import Decision
+from tfprune.patterns import Pattern
+from tfprune.registry import is_left_alone
+from tfprune.schedules import PruningSchedule
+from tfprune.wrapper import PruneLowMagnitude
+from tfprune.wrapper import wrappers as pruned_layers
+
+__all__ = [
+    "is_graph",
+    "is_left_alone",
+    "is_model",
+    "is_wrapped",
+    "pruned_layers",
+    "reason_against",
+    "strip",
+    "tensorboard",
+    "wrap",
+    "wrap_model",
+]
+
+
+def is_model(obj: Any) -> bool:
+    """Tell whether an object is a model, of whatever kind."""
+    return isinstance(obj, keras.Model)
+
+
+def is_graph(obj: Any) -> bool:
+    """Tell whether an object is a Sequential or Functional model, which can be cloned."""
+    functional = isinstance(obj, keras.Model) and hasattr(obj, "operations")
+    return isinstance(obj, keras.Sequential) or functional
+
+
+def is_wrapped(layer: Any) -> bool:
+    """Tell whether a layer is a pruning wrapper."""
+    return isinstance(layer, PruneLowMagnitude)
+
+
+def reason_against(layer: Any, schedule: PruningSchedule, pattern: Pattern) -> str | None:
+    """Return why a layer cannot be pruned so, None if it can."""
+    del schedule  # every pattern goes with every schedule here
+    reason = registry.reason_against(layer)
+    if reason is not None or not layer.built:
+        return reason
+    against = [
+        pattern.reason_against(tuple(w.variable.shape), w.layout)
+        for w in registry.prunable_weights(layer)
+    ]
+    return against[0] if all(against) else None
+
+
+def wrap(layer: Any, schedule: PruningSchedule, pattern: Pattern, **kwargs: Any) -> Any:
+    """Return a layer in a pruning wrapper."""
+    return PruneLowMagnitude(layer, schedule, pattern=pattern, **kwargs)
+
+
+def wrap_model(model: Any, chosen: dict[int, Decision]) -> Any:
+    """Return a copy of a model, weights and all, in which the chosen layers are wrapped.
+
+    Args:
+        model: the model to copy; it is not changed.
+        chosen: decisions by the id of the layer they speak of.
+    """
+
+    def replace(layer: Any) -> Any:
+        decision = chosen.get(id(layer))
+        copy = cloning.copy_layer(layer)
+        if decision is None or decision.reason:
+            return copy
+        # The copy is not built yet; the wrapper builds it, and the weights follow.
+        return wrap(copy, decision.schedule, decision.pattern)
+
+    def inner(old: Any, new: Any) -> tuple[Any, Any]:
+        return (old, new.layer) if is_wrapped(new) and not is_wrapped(old) else (old, new)
+
+    return cloning.clone(model, replace, inner)
+
+
+def strip(model: Any) -> Any:
+    """Mask a model or wrapped layer once more, and return it without wrappers."""
+    if not is_wrapped(model) and not is_graph(model):
+        raise ValueError(
+            "Cannot strip a subclassed model: only its class knows how its layers are put "
+            "together. Build the same model with plain layers and hand over the weights:\n\n"
+            "    plain = MyModel(pruning=False)\n"
+            "    plain(some_inputs)  # builds it\n"
+            "    plain.set_weights(tfprune.stripped_weights(model))\n\n"
+            f"`export_tflite` takes the model as it is. Received: {type(model).__name__}"
+        )
+    for wrapper in pruned_layers(model):
+        wrapper.apply_masks()
+    if is_wrapped(model):
+        return model.layer
+    return cloning.clone(
+        model,
+        lambda layer: cloning.copy_layer(_unwrapped(layer)),
+        inner=lambda old, new: (_unwrapped(old), new),
+    )
+
+
+def tensorboard(log_dir: str, **arguments: Any) -> Any:
+    """Return Keras's own TensorBoard callback."""
+    return keras.callbacks.TensorBoard(log_dir, **arguments)
+
+
+def _unwrapped(layer: Any) -> Any:
+    return layer.layer if is_wrapped(layer) else layer

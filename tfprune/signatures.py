@@ -1,0 +1,34 @@
+"""The shapes that a layer's `build` wants, worked out from the arguments of its `call`.
+
+Keras does this for a layer itself; a wrapper that takes whatever arguments its layer takes must do
+it for that layer.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import keras
+
+
+def shapes_of(function, args, kwargs) -> dict[str, Any]:
+    """Return `{argument_shape: shape}` for the tensors, nested ones too, given to a call."""
+    kwargs = {k: v for k, v in kwargs.items() if k not in ("training", "mask")}
+    bound = inspect.signature(function).bind(*args, **kwargs).arguments
+    shapes = {}
+    for name, value in bound.items():
+        flat = keras.tree.flatten(value)
+        if flat and all(hasattr(leaf, "shape") for leaf in flat):
+            shapes[f"{name}_shape"] = keras.tree.map_structure(
+                lambda leaf: tuple(leaf.shape), value
+            )
+    return shapes
+
+
+def arguments_for(build, shapes: dict[str, Any]) -> dict[str, Any]:
+    """Return the shapes that a `build` method asks for, by Keras's rule of names."""
+    names = list(inspect.signature(build).parameters)
+    if len(names) == 1:
+        return {names[0]: next(iter(shapes.values()))}
+    return {name: shapes[name] for name in names if name in shapes}
