@@ -8,12 +8,14 @@ import json
 import os
 from typing import Any
 
+from rich import box
 from rich.console import Console, Group
-from rich.padding import Padding
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from tfprune.files import write_whole
-from tfprune.summary import SparsitySummary
+from tfprune.summary import WeightSparsity
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,56 +51,82 @@ class QuickstartResult:
     out: str
     dataset: str
     source: str
+    test_images: int
     seed: int
     dense_epochs: int
     pruned_epochs: int
     seconds: float
-    layers: SparsitySummary
+    layers: tuple[WeightSparsity, ...]
     variants: tuple[Variant, ...]
 
     def table(self) -> Table:
         """Return the before/after table."""
         dense = self.variants[0]
-        table = Table(title="Before and after", title_justify="left", title_style="bold")
-        table.add_column("model")
-        for title in ("accuracy", "weights", "nonzero", "zeros", "file", "gzip", "gzip is"):
+        table = _table(f"Before and after: {self.dataset}, {dense.parameters:,} parameters")
+        table.add_column("model", no_wrap=True)
+        for title in ("accuracy", "nonzero", "zeros", "file", "gzip", "smaller"):
             table.add_column(title, justify="right", no_wrap=True)
         for variant in self.variants:
-            smaller = dense.gzip_bytes / variant.gzip_bytes
             table.add_row(
                 variant.name,
                 f"{variant.accuracy:.1%}",
-                f"{variant.parameters:,}",
                 f"{variant.nonzero:,}",
                 f"{variant.sparsity:.0%}",
                 _kilobytes(variant.raw_bytes),
                 _kilobytes(variant.gzip_bytes),
-                "" if variant is dense else f"{smaller:.1f}x less",
-                style="" if variant is not dense else "dim",
+                "" if variant is dense else f"{dense.gzip_bytes / variant.gzip_bytes:.1f}x",
                 end_section=variant is dense,
             )
         return table
 
-    def __rich__(self) -> Group:
-        return Group(
-            self.layers.table(),
-            "",
-            self.table(),
-            "",
-            "[b]file[/b] is what an app installs: zeros are stored like any number, so pruning "
-            "alone leaves it as it was.\n[b]gzip[/b] is what users download: there the zeros "
-            "vanish, and fewer bits per weight help twice.",
-            "",
-            f"Results in [b]{self.out}[/b] after {self.seconds:.0f} s. Next:",
-            Padding(
-                f"tensorboard --logdir {self.out}/logs\n"
-                f"tfprune inspect {self.out}/{self.variants[-1].file}",
-                (0, 2),
+    def layer_table(self) -> Table:
+        """Return the table of the weights: the pattern and the zeros of each."""
+        table = _table("Zeros by layer")
+        table.add_column("layer")
+        table.add_column("shape")
+        table.add_column("pattern")
+        table.add_column("zeros", justify="right")
+        for row in self.layers:
+            shape = "x".join(map(str, row.shape))
+            table.add_row(row.layer, shape, row.pattern or "dense", f"{row.reached:.0%}")
+        return table
+
+    def _legend(self) -> Table:
+        legend = Table.grid(padding=(0, 2))
+        legend.add_column(style="bold", no_wrap=True)
+        legend.add_column()
+        for word, meaning in (
+            (
+                "accuracy",
+                f"of each file on {self.test_images:,} test images; the pruned model trained for "
+                f"{self.pruned_epochs} more epochs",
             ),
+            (
+                "file",
+                "what an app installs: a zero takes as much room as any number, so pruning alone "
+                "does not shrink it",
+            ),
+            ("gzip", "what users download: there a zero costs little"),
+            ("smaller", "gzip size of the dense model against that of the file"),
+        ):
+            legend.add_row(f"  {word}", meaning)
+        return legend
+
+    def __rich__(self) -> Group:
+        wrote = f"Wrote [b]{escape(self.out)}[/b] in {self.seconds:.0f} s. Look at it with"
+        return Group(
+            "",
+            self.layer_table(),
+            self.table(),
+            self._legend(),
+            "",
+            Text.from_markup(wrote),
+            Text(f"  tensorboard --logdir {self.out}/logs", no_wrap=True),
+            Text(f"  tfprune inspect {self.out}/{self.variants[-1].file}", no_wrap=True),
         )
 
     def __str__(self) -> str:
-        console = Console(file=io.StringIO(), width=100)
+        console = Console(file=io.StringIO(), width=100, force_jupyter=False)
         console.print(self)
         return console.file.getvalue().rstrip()  # type: ignore[attr-defined]
 
@@ -128,6 +156,10 @@ class QuickstartResult:
         axes.set(xlabel="gzip, KiB", title=f"Size and accuracy on {self.dataset}")
         axes.invert_yaxis()
         return axes
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
 
 
 def _kilobytes(count: int) -> str:

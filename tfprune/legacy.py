@@ -86,11 +86,14 @@ def _classes():
             return super().add_weight(name, **kwargs)
 
         def build(self, input_shape):
-            super().build(input_shape)
+            if not self.layer.built:
+                self.layer.build(input_shape)
+                self.layer.built = True
             # What could not be judged before the layer had its weights.
             reason = _reason_against_pattern(self.layer, _pattern_of(self))
             if reason is not None:
                 raise ValueError(f"The layer '{self.layer.name}' cannot be pruned: {reason}.")
+            super().build(input_shape)
 
         def get_config(self):
             return {**super().get_config(), "sparsity_m_by_n": self.sparsity_m_by_n}

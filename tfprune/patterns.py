@@ -149,6 +149,8 @@ class NM:
                 "weights: (2, 4) means 2 zeros in every 4. "
                 f"Received: sparsity_m_by_n=({self.zeros}, {self.group})"
             )
+        object.__setattr__(self, "zeros", zeros)  # plain integers, whatever came in
+        object.__setattr__(self, "group", group)
 
     def __str__(self) -> str:
         return f"{self.zeros}:{self.group}"
@@ -176,12 +178,20 @@ class NM:
     def expected_sparsity(
         self, shape: tuple[int, ...], layout: Layout | None, sparsity: float, final: float | None
     ) -> float:
-        """Return the fraction of zeros, short groups at the end of a row included."""
+        """Return the fraction of zeros, short groups at the end of a row included.
+
+        Exact, but for a pattern not fully grown on rows that end in a short group which loses
+        fewer weights than the others: then it depends on which groups come first.
+        """
         assert layout is not None
         channels = layout.input_size(shape)
         full, left = divmod(channels, self.group)
         zeros = full * self.zeros + max(0, left - (self.group - self.zeros))
-        return self._fraction(sparsity, final) * zeros / channels
+        groups = (
+            math.prod(shape) // channels * masks.losing_groups(channels, self.zeros, self.group)
+        )
+        pruned = round(self._fraction(sparsity, final) * groups) / groups
+        return pruned * zeros / channels
 
     def _fraction(self, sparsity: float, final: float | None) -> float:
         goal = self.zeros / self.group if final is None else min(final, self.zeros / self.group)

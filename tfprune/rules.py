@@ -30,6 +30,11 @@ from tfprune.schedules import PruningSchedule
 
 _KEYS = ("layers", "schedule", "pattern", "skip")
 
+# A file is refused when its values, aliases followed, are more or nested deeper than this. A few
+# lines of aliases can stand for billions of values, or for themselves.
+_MOST_VALUES = 100_000
+_DEEPEST = 20
+
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
@@ -74,18 +79,12 @@ class Rule:
             if self.schedule is None:
                 raise ValueError(
                     "A rule needs a `schedule` (a PruningSchedule, or a sparsity such as 0.5), or "
-                    f"`skip=True`. Received: {self._where()}"
+                    f"`skip=True`. Received: layers={self.layers!r}"
                 )
             object.__setattr__(self, "schedule", schedules.get(self.schedule))
         object.__setattr__(self, "pattern", patterns.get(self.pattern))
         if isinstance(self.layers, str):
-            try:
-                re.compile(self.layers)
-            except re.error as error:
-                raise ValueError(
-                    f"`layers` is not a valid regular expression: {error}. To match a name as it "
-                    f"stands, use `re.escape(name)`. Received: layers={self.layers!r}"
-                ) from None
+            _require_expression(self.layers)
         elif self.layers is not None and not callable(self.layers):
             raise ValueError(
                 "`layers` must be a regular expression, a layer class, a function or None. "
@@ -106,9 +105,6 @@ class Rule:
         """Tell whether the rule asks for this very layer, by its plain name or path."""
         return self.layers in (path, path.rsplit("/", 1)[-1])
 
-    def _where(self) -> str:
-        return f"layers={self.layers!r}"
-
     def __str__(self) -> str:
         how = "left dense" if self.skip else f"{self.schedule}, {self.pattern}"
         layers = self.layers.__name__ if isinstance(self.layers, type) else self.layers
@@ -127,6 +123,16 @@ class LayerClass:
     def __call__(self, layer: Any) -> bool:
         """Tell whether the layer is of that class."""
         return any(kind.__name__ == self.name for kind in type(layer).__mro__)
+
+
+def _require_expression(text: str) -> None:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(
+            f"`layers` is not a valid regular expression: {error}. To match a name as it stands, "
+            f"use `re.escape(name)`. Received: layers={text!r}"
+        ) from None
 
 
 def get(rules: Any) -> list[Rule]:
@@ -153,7 +159,8 @@ def load(path: str | os.PathLike) -> list[Rule]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: for broken YAML, an unknown key or a bad value.
+        ValueError: for broken YAML, an unknown key or a bad value, or a tag such as
+            `!!python/object`, which is never followed.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(
@@ -167,6 +174,10 @@ def load(path: str | os.PathLike) -> list[Rule]:
         raise ValueError(f"{path}: the file is not text in UTF-8: {error}") from None
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: the file is not valid YAML: {error}") from None
+    except RecursionError:
+        raise ValueError(f"{path}: the values are nested too deep for a list of rules") from None
+    if root is not None:
+        _require_plain(root, path)
     if isinstance(root, yaml.MappingNode):
         fields = _fields(root, ("rules",), path)
         root = fields.get("rules")
@@ -174,9 +185,32 @@ def load(path: str | os.PathLike) -> list[Rule]:
         raise ValueError(
             f"{path}: expected a list of rules, each with `layers` and `schedule` (or `skip`), "
             "alone or under the key `rules:`. Received: "
-            + ("an empty file" if root is None else _at(root))
+            + ("no rules" if root is None or not root.value else f"{_shown(root)}, {_at(root)}")
         )
     return [_rule(node, path) for node in root.value]
+
+
+def _require_plain(root, path) -> None:
+    """Refuse tags that ask for objects, and aliases that stand for an endless tree."""
+    waiting = [(root, 0)]
+    seen = 0
+    while waiting:
+        node, depth = waiting.pop()
+        seen += 1
+        if seen > _MOST_VALUES or depth > _DEEPEST:
+            raise ValueError(
+                f"{path}, {_at(node)}: too many values for a list of rules; aliases (`*name`) can "
+                f"repeat them without end. Received: over {_MOST_VALUES} or {_DEEPEST} levels deep"
+            )
+        if "/" in node.tag or not node.tag.startswith("tag:yaml.org,2002:"):
+            raise ValueError(
+                f"{path}, {_at(node)}: expected plain values; tags that make objects are not "
+                f"followed. Received: {node.tag!r}"
+            )
+        if isinstance(node, yaml.MappingNode):
+            waiting += [(part, depth + 1) for pair in node.value for part in pair]
+        if isinstance(node, yaml.SequenceNode):
+            waiting += [(part, depth + 1) for part in node.value]
 
 
 def _rule(node, path) -> Rule:
@@ -185,8 +219,9 @@ def _rule(node, path) -> Rule:
     readers: dict[str, Callable] = {
         "layers": _layers,
         "schedule": _schedule,
-        "pattern": _text,  # as written: YAML reads a bare 2:4 as the base-60 number 124
-        "skip": _value,
+        # As written: YAML reads a bare 2:4 as the base-60 number 124.
+        "pattern": lambda node, path: patterns.get(_text(node, path)),
+        "skip": _skip,
     }
     for key, value in fields.items():
         arguments[key] = _checked(lambda k=key, v=value: readers[k](v, path), value, path)
@@ -196,8 +231,20 @@ def _rule(node, path) -> Rule:
 def _layers(node, path):
     if isinstance(node, yaml.MappingNode):
         fields = _fields(node, ("class",), path)
-        return LayerClass(_text(fields["class"], path)) if fields else None
-    return None if _value(node, path) is None else _text(node, path)
+        if "class" not in fields:
+            raise ValueError("expected a layer class, such as `class: Dense`. Received: {}")
+        return LayerClass(_text(fields["class"], path))
+    if _value(node, path) is None:
+        return None
+    _require_expression(_text(node, path))
+    return node.value
+
+
+def _skip(node, path):
+    value = _value(node, path)
+    if not isinstance(value, bool):
+        raise ValueError(f"`skip` must be true or false. Received: skip={value!r}")
+    return value
 
 
 def _schedule(node, path) -> PruningSchedule:
@@ -205,7 +252,7 @@ def _schedule(node, path) -> PruningSchedule:
         return schedules.get(_value(node, path))
     fields = _fields(node, None, path)
     if "class" not in fields:
-        raise ValueError("a schedule needs its `class`, for example `class: PolynomialDecay`")
+        raise ValueError(f"a schedule needs its `class: PolynomialDecay`. Received: {list(fields)}")
     arguments = {k: _value(v, path) for k, v in fields.items() if k != "class"}
     name = _text(fields["class"], path)
     try:
@@ -216,29 +263,32 @@ def _schedule(node, path) -> PruningSchedule:
 
 def _fields(node, allowed: tuple[str, ...] | None, path) -> dict[str, Any]:
     if not isinstance(node, yaml.MappingNode):
-        raise ValueError(f"{path}, {_at(node)}: expected `key: value` pairs")
+        raise ValueError(f"{path}, {_at(node)}: expected `key: value`. Received: {_shown(node)}")
     fields: dict[str, Any] = {}
     for key, value in node.value:
-        if allowed is not None and key.value not in allowed:
+        name = _text(key, path)
+        if allowed is not None and name not in allowed:
             raise ValueError(
                 f"{path}, {_at(key)}: unknown key. Expected one of {', '.join(allowed)}. "
-                f"Received: {key.value!r}"
+                f"Received: {name!r}"
             )
-        if key.value in fields:
-            raise ValueError(f"{path}, {_at(key)}: the key {key.value!r} stands twice")
-        fields[key.value] = value
+        if name in fields:
+            raise ValueError(f"{path}, {_at(key)}: a key stands twice. Received: {name!r}")
+        fields[name] = value
     return fields
 
 
 def _text(node, path) -> str:
     if not isinstance(node, yaml.ScalarNode):
-        raise ValueError(f"{path}, {_at(node)}: expected a plain value")
+        raise ValueError(f"{path}, {_at(node)}: expected a plain value. Received: {_shown(node)}")
     return node.value
 
 
 def _value(node, path):
-    del path
-    return yaml.SafeLoader("").construct_object(node, deep=True)
+    try:
+        return yaml.SafeLoader("").construct_object(node, deep=True)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}, {_at(node)}: not a value: {error}") from None
 
 
 def _checked(make: Callable, node, path):
@@ -254,3 +304,7 @@ def _checked(make: Callable, node, path):
 
 def _at(node) -> str:
     return f"line {node.start_mark.line + 1}"
+
+
+def _shown(node) -> str:
+    return repr(node.value) if isinstance(node, yaml.ScalarNode) else f"a {node.id}"

@@ -17,15 +17,19 @@ import abc
 import inspect
 import math
 import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 _CLASSES: dict[str, type[PruningSchedule]] = {}
 
 
+def _is_number(value) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
 def check_sparsity(value, name: str) -> float:
     """Return `value` as a float in [0, 1), or raise a `ValueError` that names the argument."""
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_number or not 0.0 <= float(value) < 1.0:
+    # Compared before it is converted: a whole number may be too large for a float.
+    if not _is_number(value) or not 0 <= value < 1 or float(value) == 1.0:
         raise ValueError(
             f"`{name}` must be a sparsity (the fraction of zeros), a number in [0, 1): "
             f"for 80 % zeros pass 0.8. Received: {name}={value!r}"
@@ -34,10 +38,9 @@ def check_sparsity(value, name: str) -> float:
 
 
 def _check_int(value, name: str, least: int) -> int:
-    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not is_integer and isinstance(value, numbers.Real) and float(value).is_integer():
-        value, is_integer = int(value), True  # `np.ceil(...)` gives a whole float
-    if not is_integer or int(value) < least:
+    # Whole floats too: `np.ceil(...)` gives one.
+    is_whole = _is_number(value) and abs(value) < math.inf and value == int(value)
+    if not is_whole or value < least:
         raise ValueError(
             f"`{name}` must be a whole number of training steps, at least {least}. "
             f"Received: {name}={value!r}"
@@ -128,10 +131,11 @@ class PruningSchedule(abc.ABC):
     def _set_steps(self, begin_step, end_step, frequency, endless_allowed: bool) -> None:
         self.begin_step = _check_int(begin_step, "begin_step", 0)
         self.frequency = _check_int(frequency, "frequency", 1)
-        if endless_allowed and end_step == -1:
+        endless = _is_number(end_step) and end_step == -1
+        if endless and endless_allowed:
             self.end_step = -1
             return
-        if end_step == -1:
+        if endless:
             raise ValueError(
                 "`end_step` cannot be -1 (for ever) here: this schedule needs a step at which it "
                 "arrives. Pass the last training step, for example steps_per_epoch * epochs. "
@@ -152,7 +156,7 @@ class PruningSchedule(abc.ABC):
         return type(self) is type(other) and self.get_config() == other.get_config()
 
     def __hash__(self) -> int:
-        return hash(repr(self))
+        return hash(type(self))  # equal schedules may differ in `repr`: power=3 and power=3.0
 
     def __repr__(self) -> str:
         arguments = self.get_config()["config"].items()
@@ -232,23 +236,26 @@ class PolynomialDecay(PruningSchedule):
     both ends always happen.
     """
 
+    begin_step: int
+    end_step: int
+
     def __init__(
         self, initial_sparsity, final_sparsity, begin_step, end_step, power=3, frequency=100
     ):
         self.initial_sparsity = check_sparsity(initial_sparsity, "initial_sparsity")
         self.final_sparsity = check_sparsity(final_sparsity, "final_sparsity")
-        if not isinstance(power, numbers.Real) or not math.isfinite(power) or power <= 0:
+        if not _is_number(power) or not 0 < power < math.inf:
             raise ValueError(
                 f"`power` must be a positive number; 3 is usual. Received: power={power!r}"
             )
-        self.power = power
+        self.power = int(power) if isinstance(power, numbers.Integral) else float(power)
         self._set_steps(begin_step, end_step, frequency, endless_allowed=False)
 
     def __call__(self, step):
         """Return `(should_prune, sparsity)` at a step."""
         done = (step - self.begin_step) / (self.end_step - self.begin_step)
         left = (1.0 - min(1.0, max(0.0, done))) ** self.power
-        final = self.final_sparsity
+        final = self._final_sparsity
         return self._fires(step), final + (self.initial_sparsity - final) * left
 
     def get_config(self):
@@ -285,10 +292,12 @@ class Iterative(PruningSchedule):
     """
 
     def __init__(self, sparsities: Sequence[float], every: int, begin_step: int = 0):
-        if isinstance(sparsities, numbers.Number) or len(list(sparsities)) == 0:
+        received = sparsities
+        sparsities = list(received) if isinstance(received, Iterable) else []
+        if not sparsities:
             raise ValueError(
                 "`sparsities` must be a list of at least one sparsity, for example [0.1, 0.3, 0.5]."
-                f" Received: sparsities={sparsities!r}"
+                f" Received: sparsities={received!r}"
             )
         self.sparsities = tuple(
             check_sparsity(s, f"sparsities[{i}]") for i, s in enumerate(sparsities)
@@ -296,7 +305,7 @@ class Iterative(PruningSchedule):
         if any(a >= b for a, b in zip(self.sparsities, self.sparsities[1:], strict=False)):
             raise ValueError(
                 "`sparsities` must rise: a cut removes weights, it never brings them back. "
-                f"Received: sparsities={list(sparsities)!r}"
+                f"Received: sparsities={sparsities!r}"
             )
         self.every = _check_int(every, "every", 1)
         self.final_sparsity = self.sparsities[-1]
@@ -374,6 +383,10 @@ class FunctionSchedule(PruningSchedule):
     ```
     """
 
+    begin_step: int
+    end_step: int
+    frequency: int
+
     def __init__(
         self,
         function: Callable[[int], float] | Sequence[float],
@@ -383,6 +396,11 @@ class FunctionSchedule(PruningSchedule):
     ):
         self._set_steps(begin_step, end_step, frequency, endless_allowed=False)
         steps = [*range(self.begin_step, self.end_step, self.frequency), self.end_step]
+        if not callable(function) and not isinstance(function, Iterable):
+            raise ValueError(
+                "`function` must be a function `step -> sparsity`, or a list with one sparsity for "
+                f"each update step. Received: function={function!r}"
+            )
         values = [function(s) for s in steps] if callable(function) else list(function)
         if len(values) != len(steps):
             raise ValueError(
@@ -390,7 +408,7 @@ class FunctionSchedule(PruningSchedule):
                 f"Received: {len(values)} values"
             )
         self.table = tuple(
-            check_sparsity(float(v), f"sparsity at step {s}")
+            check_sparsity(_plain(v), f"sparsity at step {s}")
             for s, v in zip(steps, values, strict=True)
         )
         self.final_sparsity = self.table[-1]
@@ -413,6 +431,11 @@ class FunctionSchedule(PruningSchedule):
         )
 
 
+def _plain(value):
+    """Return the float that a scalar tensor or array holds; anything else as it is."""
+    return float(value) if tuple(getattr(value, "shape", (0,))) == () else value
+
+
 def arguments_of(name: str) -> str:
     """Return the constructor arguments of a schedule class by its name, for messages."""
     return str(inspect.signature(_CLASSES[name]))
@@ -428,13 +451,19 @@ def get(schedule) -> PruningSchedule:
         return schedule
     if isinstance(schedule, dict) and "class_name" in schedule:
         name = schedule["class_name"]
-        if name not in _CLASSES:
+        if not isinstance(name, str) or name not in _CLASSES:
             raise ValueError(
                 f"Unknown schedule class. Expected one of {sorted(_CLASSES)}; import your own "
                 f"subclass of `PruningSchedule` before loading. Received: class_name={name!r}"
             )
-        return _CLASSES[name].from_config(schedule.get("config", {}))
-    if isinstance(schedule, numbers.Real) and not isinstance(schedule, bool):
+        config = schedule.get("config", {})
+        if not isinstance(config, dict):
+            raise ValueError(
+                f"The config of a schedule must be a dict of its arguments: {name}"
+                f"{arguments_of(name)}. Received: config={config!r}"
+            )
+        return _CLASSES[name].from_config(config)
+    if _is_number(schedule):
         return ConstantSparsity(check_sparsity(schedule, "schedule"), 0)
     hint = ""
     if callable(schedule):

@@ -1,0 +1,169 @@
+"""What pruning adds to a training step: wrapped models beside the same model dense.
+
+The model is Dense(2048), Dense(1464), Dense(10) on 784 inputs, 4.6 million weights, Adam, batch
+128. Measured is `fit`, from the first batch hook to the last, the work of `UpdatePruningStep` in
+between included; masks change every 100 or every 10 steps, which goes on for the whole run. What
+`fit` does once an epoch is left out. tfmot on tf_keras is measured beside it, against the same
+model dense in tf_keras.
+
+The models take turns in blocks of 10 steps, in one process, so that a busy machine slows all alike.
+A round is 100 steps of each model, and a ratio is the median over the rounds of
+(wrapped seconds in the round) / (dense seconds in the round), by wall time and by processor time
+(see `timing.py`).
+
+    python benchmarks/training_step.py [--rounds 9]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from environment import RESULTS, environment, save
+from timing import Cost, both_spreads, cell, now, ratios
+
+BATCH, BLOCK, BLOCKS = 128, 10, 10
+SPARSITY = 0.8
+FREQUENCIES = (100, 10)
+
+Name = tuple[str, str]  # library, how often masks change
+
+
+class Trainee:
+    """A compiled model, and what its training steps cost."""
+
+    def __init__(self, keras: Any, model: Any, callbacks: Callable[[], list]):
+        self._keras, self._model, self._callbacks = keras, model, callbacks
+        model.compile(keras.optimizers.Adam(1e-4), keras.losses.SparseCategoricalCrossentropy(True))
+        self._cost = Cost()
+
+    def train(self, x: np.ndarray, y: np.ndarray) -> None:
+        """Fit one block; its first and last hooks read the clock."""
+        clock: list[Cost] = []
+        start = self._keras.callbacks.LambdaCallback(
+            on_train_batch_begin=lambda batch, logs=None: clock.append(now())
+        )
+        stop = self._keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs=None: clock.append(now())
+        )
+        callbacks = [start, *self._callbacks(), stop]
+        self._model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0, callbacks=callbacks)
+        self._cost += clock[-1] - clock[0]
+
+    def take_cost(self) -> Cost:
+        """Return the cost since the last call."""
+        cost, self._cost = self._cost, Cost()
+        return cost
+
+
+def network(keras: Any) -> Any:
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            layers.Input((784,)),
+            layers.Dense(2048, activation="relu"),
+            layers.Dense(1464, activation="relu"),
+            layers.Dense(10),
+        ]
+    )
+
+
+def tfprune_trainees() -> dict[str, Trainee]:
+    import keras
+
+    import tfprune
+
+    trainees = {"dense": Trainee(keras, network(keras), list)}
+    for frequency in FREQUENCIES:
+        schedule = tfprune.ConstantSparsity(SPARSITY, 0, frequency=frequency)
+        pruned = tfprune.prune_low_magnitude(network(keras), schedule)
+        callbacks = lambda: [tfprune.UpdatePruningStep()]  # noqa: E731
+        trainees[f"every {frequency}"] = Trainee(keras, pruned, callbacks)
+    return trainees
+
+
+def tfmot_trainees() -> dict[str, Trainee]:
+    import tf_keras
+    from tensorflow_model_optimization.python.core.sparsity import keras as tfmot
+
+    trainees = {"dense": Trainee(tf_keras, network(tf_keras), list)}
+    for frequency in FREQUENCIES:
+        schedule = tfmot.pruning_schedule.ConstantSparsity(SPARSITY, 0, frequency=frequency)
+        pruned = tfmot.prune.prune_low_magnitude(network(tf_keras), schedule)
+        callbacks = lambda: [tfmot.pruning_callbacks.UpdatePruningStep()]  # noqa: E731
+        trainees[f"every {frequency}"] = Trainee(tf_keras, pruned, callbacks)
+    return trainees
+
+
+def measure(trainees: dict[Name, Trainee], rounds: int) -> dict[Name, list[Cost]]:
+    """Return the cost of each round of each model, one warming block left out."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((BATCH * BLOCK, 784), np.float32)
+    y = rng.integers(0, 10, len(x))
+    for trainee in trainees.values():
+        trainee.train(x, y)
+        trainee.take_cost()
+    costs: dict[Name, list[Cost]] = {name: [] for name in trainees}
+    for number in range(rounds):
+        for _ in range(BLOCKS):
+            for trainee in trainees.values():
+                trainee.train(x, y)
+        for name, trainee in trainees.items():
+            costs[name].append(trainee.take_cost())
+        print(f"round {number + 1} of {rounds}", flush=True)
+    return costs
+
+
+def figures(costs: dict[Name, list[Cost]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "library": library,
+            "masks": name,
+            "seconds a step": both_spreads([c / (BLOCK * BLOCKS) for c in rounds]),
+            "ratio to dense": ratios(rounds, costs[library, "dense"]),
+        }
+        for (library, name), rounds in costs.items()
+    ]
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="A training step, 4.6 M weights, batch 128: median (least-most)")
+    for name in ("library", "mask updates", "a step", "against dense", "by processor time"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(
+            row["library"],
+            "none (dense)" if row["masks"] == "dense" else f"{row['masks']} steps",
+            cell(row["seconds a step"]["wall"], " ms", 1, 1e3),
+            cell(row["ratio to dense"]["wall"], "x", 3),
+            cell(row["ratio to dense"]["cpu"], "x", 3),
+        )
+    Console(width=130).print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--without-tfmot", action="store_true", help="tfprune and dense only")
+    options = parser.parse_args()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    trainees = {("tfprune", name): t for name, t in tfprune_trainees().items()}
+    if not options.without_tfmot:
+        trainees |= {("tfmot", name): t for name, t in tfmot_trainees().items()}
+    rows = figures(measure(trainees, options.rounds))
+    print_table(rows)
+    path = RESULTS / "training_step.json"
+    save(path, {"environment": environment(), "rounds": options.rounds, "steps": rows})
+    print(f"Written: {path}")
+
+
+if __name__ == "__main__":
+    main()

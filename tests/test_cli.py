@@ -1,0 +1,242 @@
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import tfprune
+from tfprune import cli
+
+TFPRUNE = [sys.executable, "-c", "from tfprune.cli import main; main()"]
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": str(pathlib.Path(tfprune.__file__).parent.parent),
+    "COLUMNS": "100",
+}
+
+
+def run(*arguments, code=None):
+    """Run the command in a process of its own, or other code."""
+    command = TFPRUNE if code is None else [sys.executable, "-c", code]
+    return subprocess.run(
+        [*command, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        check=False,
+        timeout=120,
+    )
+
+
+def call(*arguments):
+    """Run the command in this process."""
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    import keras
+
+    path = tmp_path_factory.mktemp("model") / "small.keras"
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(6, name="half")])
+    kernel = np.ones((4, 6), "float32")
+    kernel[:2] = 0
+    model.layers[0].set_weights([kernel, np.ones(6)])
+    model.save(path)
+    return path
+
+
+def test_version_and_help_load_nothing_heavy(tmp_path):
+    """With TensorFlow, Keras and TensorBoard out of reach, both still answer."""
+    block = (
+        "import sys\n"
+        "for name in ('tensorflow', 'keras', 'tensorboard', 'matplotlib', 'tf_keras'):\n"
+        "    sys.modules[name] = None\n"
+        "from tfprune.cli import main; main()"
+    )
+    started = time.perf_counter()
+    version = run("--version", code=block)
+    assert time.perf_counter() - started < 5
+    assert version.stdout == f"tfprune {tfprune.__version__}\n"
+    assert (version.returncode, version.stderr) == (0, "")
+    assert run("quickstart", "--help", code=block).returncode == 0
+    needs_keras = run("quickstart", "--out", tmp_path / "out", code=block)
+    assert needs_keras.returncode == 1, "the block does not block"
+
+
+@pytest.mark.parametrize("command", [[], ["quickstart"], ["inspect"]])
+def test_help_of_every_command_has_examples(command):
+    result = call(*command, "--help")
+    assert result.exit_code == 0
+    assert "Examples:" in result.stdout
+    assert f"$ tfprune {' '.join(command)}".strip() in result.stdout
+
+
+def test_help_names_every_command_and_dataset():
+    assert {"quickstart", "inspect"} <= set(call("--help").stdout.split())
+    from tfprune import datasets
+
+    assert [choice.value for choice in cli.DatasetName] == list(datasets.NAMES)
+    text = call("quickstart", "--help").stdout
+    assert all(name in text for name in datasets.NAMES)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["prune"],
+        ["--bogus"],
+        ["inspect"],
+        ["inspect", "a.keras", "b.keras"],
+        ["quickstart", "--dataset", "imagenet"],
+        ["quickstart", "--out"],
+        ["quickstart", "extra"],
+    ],
+)
+def test_bad_usage_exits_with_2(arguments):
+    assert call(*arguments).exit_code == 2
+
+
+def test_bad_usage_names_the_choices():
+    result = call("quickstart", "--dataset", "imagenet")
+    assert "fashion_mnist" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["inspect", "nowhere.keras"], "nowhere.keras"),
+        (["inspect", "{file}"], "notes.txt"),
+        (["quickstart", "--out", "{file}"], "notes.txt"),
+        (["quickstart", "--out", "{folder}"], "notes.txt"),
+        (["quickstart", "--out", "{folder}", "--overwrite"], "notes.txt"),
+        (["quickstart", "--out", "{new}", "--dataset", "mnist", "--data-dir", "{folder}"], "IDX"),
+        (["quickstart", "--out", "{new}", "--data-dir", "{folder}"], "ship inside tfprune"),
+    ],
+)
+def test_failures_exit_with_1_and_one_line(tmp_path, arguments, message):
+    file = tmp_path / "notes.txt"
+    file.write_text("kept")
+    places = {"file": file, "folder": tmp_path, "new": tmp_path / "new"}
+    result = call(*(argument.format(**places) for argument in arguments))
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("Error: ")
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert file.read_text() == "kept"
+
+
+def test_a_failure_has_no_traceback_in_a_process_of_its_own(tmp_path):
+    result = run("inspect", tmp_path / "nowhere.tflite")
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+
+
+def test_an_error_of_our_own_making_is_not_hidden(monkeypatch, model_file):
+    from tfprune import weightfiles
+
+    def fail(path):
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(weightfiles, "inspect_file", fail)
+    assert isinstance(call("inspect", model_file).exception, KeyError)
+
+
+def test_inspect_prints_a_table(model_file):
+    result = run("inspect", model_file)
+    assert result.returncode == 0, result.stderr
+    assert "half" in result.stdout
+    assert "50" in result.stdout
+    assert result.stderr == "", "TensorFlow's chatter came through"
+
+
+def test_inspect_prints_json(model_file):
+    result = call("inspect", model_file, "--json")
+    assert result.exit_code == 0
+    assert "half" in json.dumps(json.loads(result.stdout))
+
+
+HELD_BACK = """
+import os, sys
+from tfprune import cli
+with cli._without_native_chatter():
+    os.write(2, b"native chatter\\n")
+    print("a warning", file=sys.stderr)
+    {then}
+print("after", file=sys.stderr)
+"""
+
+
+def test_native_chatter_is_held_back():
+    result = run(code=HELD_BACK.format(then="pass"))
+    assert result.returncode == 0
+    assert result.stderr == "a warning\nafter\n"
+
+
+def test_native_chatter_is_shown_when_the_command_breaks():
+    result = run(code=HELD_BACK.format(then="raise KeyError('a bug')"))
+    assert result.returncode == 1
+    assert "native chatter" in result.stderr
+    assert "KeyError" in result.stderr
+
+
+def test_a_reader_that_leaves_early_is_no_traceback(model_file):
+    command = subprocess.Popen(
+        [*TFPRUNE, "inspect", str(model_file)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=ENVIRONMENT,
+        text=True,
+    )
+    command.stdout.close()
+    errors = command.stderr.read()
+    command.stderr.close()
+    assert command.wait(timeout=60) in (0, 1)
+    assert "Traceback" not in errors
+
+
+LIGHT = """
+from tfprune import quickstart
+quickstart.RECIPES["digits"] = quickstart.Recipe(3, 32, 128, 1, 2)
+from tfprune.cli import main; main()
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_exits_with_130_and_leaves_finished_files_whole(tmp_path):
+    out = tmp_path / "results"
+    command = subprocess.Popen(
+        [sys.executable, "-c", LIGHT, "quickstart", "--out", str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=ENVIRONMENT,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not (out / "dense-float32.tflite").exists():  # four more are to come
+            assert command.poll() is None, command.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        command.send_signal(signal.SIGINT)
+        _, errors = command.communicate(timeout=60)
+    finally:
+        command.kill()
+    assert command.returncode == 130
+    assert "Interrupted" in errors
+    assert "Traceback" not in errors
+    written = {path.name for path in out.iterdir()}
+    assert {"logs", "model.keras", "dense-float32.tflite"} <= written
+    assert "report.json" not in written
+    assert not [name for name in written if name.startswith(".")], "half-written files"
+    for name in written - {"logs"}:
+        assert call("inspect", out / name).exit_code == 0, name

@@ -1,0 +1,105 @@
+"""The notebooks run from top to bottom, with light parameters, and are kept with clean outputs."""
+
+import contextlib
+import json
+import os
+import pathlib
+import re
+import signal
+import sysconfig
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+import tfprune
+
+FOLDER = pathlib.Path(__file__).parent.parent / "notebooks"
+LIGHT = {"01_prune_and_export.ipynb": {"DENSE_EPOCHS": 3, "PRUNED_EPOCHS": 3}}
+
+
+def outputs_of(notebook, cell_id):
+    (cell,) = [cell for cell in notebook.cells if cell.id == cell_id]
+    return cell.outputs
+
+
+def text_of(notebook, cell_id):
+    outputs = outputs_of(notebook, cell_id)
+    return "".join(output.text for output in outputs if output.get("name") == "stdout")
+
+
+def set_parameters(notebook, values):
+    """Replace the assignments of the cell tagged "parameters"; each name must be there."""
+    (cell,) = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", ())]
+    for name, value in values.items():
+        cell.source, replaced = re.subn(rf"(?m)^{name} = .*$", f"{name} = {value!r}", cell.source)
+        assert replaced == 1, f"no parameter {name}"
+
+
+@pytest.fixture
+def tensorboards(tmp_path, monkeypatch):
+    """Give TensorBoard a folder of its own to note its servers in, and end those left after.
+
+    They end with the kernel that started them, unless the kernel was killed.
+    """
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    scripts = sysconfig.get_path("scripts")  # where `tensorboard` is, virtual environment or not
+    monkeypatch.setenv("PATH", scripts + os.pathsep + os.environ["PATH"])
+    notes = tmp_path / ".tensorboard-info"
+    yield
+    for note in notes.glob("pid-*.info"):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(note.stem.removeprefix("pid-")), signal.SIGTERM)
+
+
+@pytest.mark.slow
+def test_prune_and_export_runs(tmp_path, monkeypatch, tensorboards):
+    monkeypatch.setenv("PYTHONPATH", str(pathlib.Path(tfprune.__file__).parent.parent))
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # pictures go into the notebook
+    name = "01_prune_and_export.ipynb"
+    notebook = nbformat.read(FOLDER / name, as_version=4)
+    run = tmp_path / "run"
+    set_parameters(notebook, {**LIGHT[name], "RUN": str(run)})
+
+    resources = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=120, kernel_name="python3", resources=resources).execute()
+
+    assert "zeros in a group of four: [2]" in text_of(notebook, "strip")
+    sizes = [
+        int(n.replace(",", ""))
+        for n in re.findall(r"([\d,]+) bytes in", text_of(notebook, "export"))
+    ]
+    dense, pruned, int8 = sizes
+    assert int8 < pruned < 0.75 * dense
+    for cell_id in ("data", "plot", "strip"):
+        assert any("image/png" in out.get("data", {}) for out in outputs_of(notebook, cell_id))
+    frame = json.dumps(outputs_of(notebook, "tensorboard"))
+    assert re.search(r"const port = [1-9]\d+", frame), "TensorBoard did not start"
+    assert {path.name for path in run.glob("*.*")} == {
+        "model.keras",
+        "dense.tflite",
+        "pruned.tflite",
+        "pruned-int8.tflite",
+    }
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.ipynb")), ids=lambda path: path.name)
+class TestKeptOutputs:
+    def test_every_notebook_is_executed_by_a_test(self, path):
+        assert path.name in LIGHT
+
+    def test_every_code_cell_was_run_in_order(self, path):
+        notebook = nbformat.read(path, as_version=4)
+        counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
+        assert counts == list(range(1, len(counts) + 1))
+
+    def test_outputs_are_clean(self, path):
+        notebook = nbformat.read(path, as_version=4)
+        outputs = [out for c in notebook.cells if c.cell_type == "code" for out in c.outputs]
+        assert all(out.output_type != "error" for out in outputs)
+        text = json.dumps([out for out in outputs])
+        found = re.findall(
+            r"/(?:home|root|tmp|work|Users|usr|opt|private)/[\w./-]*|[A-Z]:\\\\", text
+        )
+        assert found == [], "paths of somebody's machine"
+        assert path.stat().st_size < 1_000_000

@@ -1,0 +1,235 @@
+import json
+import math
+import os
+import pathlib
+import resource
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import tfprune
+from tfprune import comparison, datasets
+from tfprune import quickstart as quickstart_
+from tfprune.quickstart import Recipe, quickstart
+
+TINY = Recipe(kernel=3, wide=32, batch=128, dense_epochs=2, pruned_epochs=3)
+VARIANTS = [
+    "dense float32",
+    "pruned float32",
+    "pruned float16",
+    "pruned dynamic",
+    "pruned int8",
+]
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory):
+    """The command as a user runs it; returns its folder, its output and its processor time."""
+    folder = tmp_path_factory.mktemp("quickstart")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(pathlib.Path(tfprune.__file__).parent.parent),
+        "COLUMNS": "80",
+    }
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    ran = subprocess.run(
+        [sys.executable, "-c", "from tfprune.cli import main; main()", "quickstart"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert ran.returncode == 0, ran.stderr
+    used = (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
+    return folder / "tfprune-quickstart", ran, used
+
+
+@pytest.fixture(scope="module")
+def report(command):
+    return json.loads((command[0] / "report.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def variants(report):
+    return {variant["name"]: variant for variant in report["variants"]}
+
+
+@pytest.mark.slow
+class TestCommand:
+    def test_writes_every_file(self, command, report):
+        names = {path.name for path in command[0].iterdir()}
+        files = {variant["file"] for variant in report["variants"]}
+        assert names == files | {"model.keras", "logs", "report.json"}
+        assert [variant["name"] for variant in report["variants"]] == VARIANTS
+
+    def test_takes_less_than_90_seconds_on_two_cores(self, command):
+        assert command[2] < 2 * 90
+
+    def test_pruning_costs_at_most_a_point(self, variants):
+        dense = variants["dense float32"]["accuracy"]
+        assert dense > 0.96
+        for name in VARIANTS[1:]:
+            assert variants[name]["accuracy"] >= dense - 0.01, name
+
+    def test_sizes_and_zeros(self, command, variants):
+        dense, pruned = variants["dense float32"], variants["pruned float32"]
+        assert dense["sparsity"] < 0.001
+        assert pruned["raw_bytes"] == pytest.approx(dense["raw_bytes"], rel=0.01)
+        assert pruned["gzip_bytes"] < 0.65 * dense["gzip_bytes"]
+        assert variants["pruned int8"]["gzip_bytes"] < 0.25 * dense["gzip_bytes"]
+        for name in VARIANTS[1:]:
+            assert variants[name]["sparsity"] > 0.47, name
+            assert variants[name]["nonzero"] < variants[name]["parameters"]
+        for variant in variants.values():
+            assert variant["raw_bytes"] == (command[0] / variant["file"]).stat().st_size
+
+    def test_model_has_the_rules_sparsity_and_no_wrappers(self, command, report):
+        model = keras.models.load_model(command[0] / "model.keras")
+        assert not any(isinstance(layer, tfprune.PruneLowMagnitude) for layer in model.layers)
+        conv1, conv2, wide, output = (
+            np.asarray(model.get_layer(name).kernel)
+            for name in ("conv1", "conv2", "dense_wide", "output")
+        )
+        assert (conv1 == 0).mean() == 0.5
+        for kernel in (conv2, wide):
+            groups = np.moveaxis(kernel, -2, -1).reshape(-1, 4)
+            assert ((groups == 0).sum(1) == 2).all()
+        assert (output != 0).all()
+        assert [row["pattern"] for row in report["layers"][:3]] == [
+            "unstructured",
+            "2:4",
+            "2:4",
+        ]
+
+    def test_keras_and_tflite_agree(self, command, variants):
+        data = datasets.load("digits")
+        model = keras.models.load_model(command[0] / "model.keras")
+        accuracy = (model.predict(data.x_test, verbose=0).argmax(-1) == data.y_test).mean()
+        assert variants["pruned float32"]["accuracy"] == pytest.approx(accuracy, abs=0.0021)
+
+    def test_logs_show_sparsity_rise(self, command):
+        from tensorboard.backend.event_processing import event_accumulator
+        from tensorboard.util import tensor_util
+
+        events = event_accumulator.EventAccumulator(
+            str(command[0] / "logs" / "metrics"), size_guidance={"tensors": 0}
+        ).Reload()
+        points = events.Tensors("sparsity/dense_wide/kernel")
+        sparsity = [float(tensor_util.make_ndarray(point.tensor_proto)) for point in points]
+        assert sparsity[-1] == 0.5
+        assert sparsity == sorted(sparsity)
+        assert len(set(sparsity)) > 5
+
+    def test_prints_table_and_what_to_do_next_within_80_columns(self, command):
+        text = command[1].stdout
+        assert command[1].stderr == ""
+        assert all(name in text for name in VARIANTS)
+        assert "tensorboard --logdir tfprune-quickstart/logs" in text
+        assert "tfprune inspect tfprune-quickstart/" in text
+        assert "…" not in text
+        assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (32, 32, 3)])
+@pytest.mark.parametrize("recipe", quickstart_.RECIPES.values(), ids=quickstart_.RECIPES)
+def test_every_recipe_builds_for_every_image(shape, recipe):
+    model = quickstart_.build_model(shape, 10, recipe)
+    assert model.output_shape == (None, 10)
+    tfprune.prune(model, quickstart_.pruning_rules(10))
+
+
+def test_there_is_a_recipe_for_every_dataset():
+    assert set(quickstart_.RECIPES) == set(datasets.NAMES)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 10, 492])
+def test_the_schedule_ends_within_the_training(steps):
+    for rule in quickstart_.pruning_rules(steps)[:2]:
+        assert rule.schedule.end_step <= steps
+        assert rule.schedule.final_sparsity == 0.5
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny") / "new" / "results"
+    return quickstart(folder, recipe=TINY, seed=3)
+
+
+class TestFromPython:
+    def test_result_is_the_report(self, tiny):
+        report = json.loads(pathlib.Path(tiny.out, "report.json").read_text())
+        assert report == json.loads(tiny.to_json())
+        assert report["seed"] == 3
+        assert (report["dense_epochs"], report["pruned_epochs"]) == (2, 3)
+        assert report["seconds"] > 0
+
+    def test_prints_and_draws(self, tiny):
+        assert all(name in str(tiny) for name in VARIANTS)
+        axes = tiny.plot()
+        assert [label.get_text() for label in axes.get_yticklabels()] == VARIANTS
+
+    def test_the_same_seed_again_replaces_the_run_by_an_equal_one(self, tiny):
+        logs = pathlib.Path(tiny.out, "logs")
+        before = {path.name for path in logs.rglob("events*")}
+        again = quickstart(tiny.out, recipe=TINY, seed=3, overwrite=True)
+        after = {path.name for path in logs.rglob("events*")}
+        assert again.variants == tiny.variants
+        assert after
+        assert not before & after
+
+    def test_a_failed_run_touches_nothing(self, tiny, tmp_path):
+        before = contents(tiny.out)
+        with pytest.raises(FileNotFoundError):
+            quickstart(tiny.out, "mnist", tmp_path / "nowhere", overwrite=True)
+        with pytest.raises(ValueError, match="imagenet"):
+            quickstart(tiny.out, "imagenet", overwrite=True)
+        with pytest.raises(FileExistsError, match=r"earlier quickstart.*--overwrite"):
+            quickstart(tiny.out)
+        assert contents(tiny.out) == before
+
+
+def contents(folder):
+    files = (path for path in pathlib.Path(folder).rglob("*") if path.is_file())
+    return {path: path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("foreign", ["thesis.tex", "logs/notes.txt", "src/main.py", "model.h5"])
+def test_a_folder_with_other_things_is_refused(tmp_path, overwrite, foreign):
+    path = tmp_path / foreign
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("precious")
+    (tmp_path / "model.keras").write_text("also here")
+    before = contents(tmp_path)
+    with pytest.raises(FileExistsError, match="nothing was touched"):
+        quickstart(tmp_path, recipe=TINY, overwrite=overwrite)
+    assert contents(tmp_path) == before
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "out").write_text("precious")
+    with pytest.raises(FileExistsError, match="this is a file"):
+        quickstart(tmp_path / "out", recipe=TINY, overwrite=True)
+
+
+def test_accuracy_of_a_tflite_counts_right_answers(tmp_path):
+    """A model that always says 7 is right on the 50 sevens among 500 test images."""
+    data = datasets.load("digits")
+    model = keras.Sequential(
+        [keras.Input(data.image_shape), keras.layers.Flatten(), keras.layers.Dense(10)]
+    )
+    bias = np.zeros(10, "float32")
+    bias[7] = 1
+    model.layers[-1].set_weights([np.zeros((64, 10), "float32"), bias])
+    tfprune.export_tflite(model, tmp_path / "seven.tflite")
+    assert quickstart_.tflite_accuracy(tmp_path / "seven.tflite", data) == 0.1
+
+
+def test_a_variant_knows_its_sparsity():
+    variant = comparison.Variant("a", "a.tflite", 0.9, 200, 50, 1000, 500)
+    assert math.isclose(variant.sparsity, 0.75)

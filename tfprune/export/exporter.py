@@ -1,0 +1,248 @@
+"""`export_tflite`: check, strip, convert, run, compare, and only then write."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.metadata
+import os
+import pathlib
+import warnings
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfprune import strip
+from tfprune.export import calibration, runtime, samples, verify, zeros
+from tfprune.export.convert import QUANTIZE, convert, trace
+from tfprune.export.interface import Arrays, Interface
+from tfprune.export.interfaces import interface_of
+from tfprune.export.precision import check_dtypes, in_float32
+from tfprune.export.result import ExportedWeight, ExportResult
+from tfprune.family import require_family
+from tfprune.files import check_target, write_whole
+from tfprune.weightfiles import flatbuffer
+
+_VERSIONS = ("tfprune", "tensorflow", "keras", "tf_keras", "ai-edge-litert", "numpy")
+_DYNAMIC_LEAST = 1024  # TensorFlow leaves smaller weights in float32
+_FLOAT16_LARGEST = 65504.0
+
+
+def export_tflite(
+    model: Any,
+    path: str | os.PathLike,
+    quantize: str | None = None,
+    representative_data: Any = None,
+    overwrite: bool = False,
+    sample_inputs: Any = None,
+) -> ExportResult:
+    """Write a Keras model as a `.tflite` file that has been run and compared with the model.
+
+    Wrapped layers are stripped, the model is converted at batch size 1, the file is loaded in
+    `ai-edge-litert` on the default runtime and with XNNPACK off, its outputs are compared with
+    those of Keras, and its zeros with those of the weights. Only then does it appear at `path`.
+
+    Args:
+        model: a built Keras 3 or tf_keras model: Sequential, Functional or subclassed, wrapped or
+            not, trained under any dtype policy with float32 weights. Pruned weights are set to
+            zero where their masks are; nothing else of it changes.
+        path: the file to write, in a folder that exists.
+        quantize: None for float32; "float16" for weights in half precision, computed in float32;
+            "dynamic" for int8 weights and float activations; "int8" for int8 weights and
+            activations. **Inputs and outputs stay as the model has them** (float32, or integers
+            for token ids) in every form, "int8" included, so that an app need not change; the
+            file starts with QUANTIZE and ends with DEQUANTIZE operations.
+        representative_data: inputs like those in use, needed by "int8" to choose ranges: an array
+            (samples, ...); a list or dict of arrays for several inputs; or batches or single
+            samples from a generator, a function that returns one, a list, or a
+            `tf.data.Dataset`. (x, y) stands for x. At most 300 samples are used.
+        overwrite: whether an existing file may be replaced.
+        sample_inputs: inputs to compare outputs on, in the same forms, at most 32 used. Without
+            them, samples of `representative_data`, else seeded random ones.
+
+    Returns:
+        An `ExportResult`: sizes, errors, zeros of each weight. It prints as a table.
+
+    Example:
+
+    ```python
+    result = tfprune.export_tflite(model, "model.tflite", quantize="int8", representative_data=x)
+    print(result)
+    ```
+
+    Raises:
+        ValueError: a bad argument, a model that is not built or cannot be converted, weights or
+            data with NaN. Nothing is written.
+        OSError: the path is taken (`overwrite=True` replaces it), its folder is missing, the disk
+            is full. Nothing half-written stays.
+        ExportMismatch: the file would not compute what the model does. Nothing is written.
+
+    Source: <https://ai.google.dev/edge/litert/models/convert_tf>.
+    """
+    target = check_target(path, overwrite)
+    _check_arguments(model, quantize, representative_data)
+    interface = interface_of(model, sample_inputs, representative_data)
+    calibrating, compared = _data(model, interface, quantize, representative_data, sample_inputs)
+    plain = _plain(model)
+    _check_weights(plain, quantize)
+    with in_float32(plain) as ready:
+        function = trace(ready, interface)
+        wanted = verify.keras_outputs(function, interface, compared)
+        content = convert(ready, function, interface, quantize, calibrating)
+        weights = zeros.used_weights(ready, function)
+    constants = flatbuffer.read_constants(content)
+    matched, absent = zeros.check_zeros(weights, constants)
+    order = {path: position for position, path in enumerate(weights)}
+    rows = [
+        ExportedWeight(matched.get(i, c.name), c.shape, c.dtype, c.size, c.zeros)
+        for i, c in enumerate(constants)
+        if c.is_weight or i in matched
+    ]
+    rows.sort(key=lambda row: order.get(row.name, len(order)))
+    notes = _notes(quantize, rows, absent)
+    found: dict[str, Any] = {}
+
+    def write_and_verify(temporary: pathlib.Path) -> None:
+        temporary.write_bytes(content)
+        outputs = {
+            name: runtime.run(temporary, interface, compared, name)
+            for name in (runtime.DEFAULT, runtime.XNNPACK_OFF)
+        }
+        found["checks"], found["apart"] = verify.compare(quantize, wanted, outputs)
+
+    write_whole(target, write_and_verify, overwrite)
+    return ExportResult(
+        path=str(path),
+        quantize=quantize,
+        file_bytes=len(content),
+        gzip_bytes=len(gzip.compress(content, compresslevel=9, mtime=0)),
+        parameters=sum(c.size for c in constants),
+        weights=tuple(rows),
+        checks=found["checks"],
+        runtimes_apart=found["apart"],
+        tolerance=verify.TOLERANCE.get(quantize),
+        samples=len(compared),
+        inputs=tuple(str(one) for one in interface.inputs),
+        outputs=tuple(wanted[0]),
+        notes=notes,
+        versions=_versions(),
+    )
+
+
+def _check_arguments(model: Any, quantize: str | None, representative_data: Any) -> None:
+    kind = require_family(model, "a model")
+    if not hasattr(model, "predict"):
+        raise ValueError(
+            f"Expected a model, not a layer: put it into `keras.Sequential([...])`. "
+            f"Received: {model!r}"
+        )
+    if kind == "keras" and keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "Export needs Keras on the TensorFlow backend: save the model as .keras, set "
+            "KERAS_BACKEND=tensorflow, load it and export it there. "
+            f"Received: the backend {keras.backend.backend()!r}"
+        )
+    if quantize not in QUANTIZE:
+        raise ValueError(
+            "`quantize` must be None (float32), 'float16', 'dynamic' or 'int8'. "
+            f"Received: quantize={quantize!r}"
+        )
+    if quantize == "int8" and representative_data is None:
+        raise ValueError(
+            "quantize='int8' needs calibration data, inputs like those in use, to choose the "
+            "ranges of activations: pass `representative_data`, an array of a hundred samples "
+            "for example. Received: representative_data=None"
+        )
+    if not model.built:
+        raise ValueError(
+            "The model must be built, so that it has weights: call it once, or give it an Input. "
+            f"Received: {type(model).__name__} {model.name!r}, built=False"
+        )
+
+
+def _data(
+    model: Any, interface: Interface, quantize: str | None, representative: Any, given: Any
+) -> tuple[list[Arrays] | None, list[Arrays]]:
+    """Return the samples to calibrate with (None if none are needed) and those to compare on."""
+    real = None
+    if representative is not None:
+        limit = calibration.CALIBRATION_SAMPLES
+        real = calibration.samples(representative, interface, "representative_data", limit)
+    if given is not None:
+        limit = samples.COMPARED_SAMPLES
+        compared = calibration.samples(given, interface, "sample_inputs", limit)
+    elif real is not None:
+        picks = np.linspace(0, len(real) - 1, min(len(real), samples.COMPARED_SAMPLES))
+        compared = [real[int(i)] for i in picks]
+    else:
+        compared = samples.generated(interface, model)
+    return real if quantize == "int8" else None, compared
+
+
+def _plain(model: Any) -> Any:
+    """Return the model without wrappers; a subclassed one as it is, its weights masked.
+
+    Only its class can rebuild a subclassed model. Its wrappers multiply by constant masks, which
+    the converter folds into the weights.
+    """
+    layers = strip.pruned_layers(model)
+    if not layers:
+        return model
+    if getattr(model, "inputs", None):
+        return strip.strip_pruning(model)
+    missed = strip.shortfalls(layers)
+    if missed:
+        warnings.warn(
+            "Exporting a model that is not pruned as its schedules say: " + "; ".join(missed),
+            stacklevel=3,
+        )
+    for layer in layers:
+        layer.apply_masks()
+    return model
+
+
+def _check_weights(model: Any, quantize: str | None) -> None:
+    check_dtypes(model)
+    for variable in model.variables:
+        values = np.asarray(variable.numpy())
+        if values.dtype.kind != "f" or not values.size:
+            continue
+        name = getattr(variable, "path", variable.name)
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"The weight '{name}' holds NaN or infinite values; train again from a good "
+                f"checkpoint. Received: {np.count_nonzero(~np.isfinite(values))} such values"
+            )
+        if quantize == "float16" and np.abs(values).max() > _FLOAT16_LARGEST:
+            raise ValueError(
+                f"The weight '{name}' is too large for float16, which ends at 65504; use "
+                f"quantize=None. Received: {np.abs(values).max():g}"
+            )
+
+
+def _notes(quantize: str | None, rows: list[ExportedWeight], absent: list[str]) -> tuple[str, ...]:
+    """Return what to know about the weights, or raise if int8 was asked for and not reached."""
+    floats = [row.name for row in rows if row.dtype == "float32"]
+    notes = []
+    if quantize == "int8" and floats:
+        raise ValueError(
+            "quantize='int8' leaves weights in float32, because TFLite has no int8 kernel for the "
+            f"operation: {', '.join(floats)}. Choose 'dynamic' or 'float16', or other layers."
+        )
+    if quantize == "dynamic" and floats:
+        small = all(row.size < _DYNAMIC_LEAST for row in rows if row.name in floats)
+        why = f"fewer than {_DYNAMIC_LEAST} values each" if small else "see the table"
+        notes.append(f"{len(floats)} of {len(rows)} weights stay float32 ({why})")
+    if absent:
+        notes.append(f"computed away by the converter: {', '.join(absent)}")
+    return tuple(notes)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _VERSIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # run from a checkout, or without the legacy family
+    return found

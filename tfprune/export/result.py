@@ -1,0 +1,158 @@
+"""What an export gives back: figures, decisions, and how to show them."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from tfprune.export.verify import RuntimeCheck
+from tfprune.files import write_whole
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportedWeight:
+    """One weight as it stands in the file.
+
+    Attributes:
+        name: path of the weight in the Keras model, or name of the tensor if it was not found.
+        shape: in the file, input channels last.
+        dtype: "float32", "float16" or "int8".
+        size: number of values.
+        zeros: those that are exactly zero.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    size: int
+    zeros: int
+
+    @property
+    def sparsity(self) -> float:
+        """Fraction of zeros."""
+        return self.zeros / self.size
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportResult:
+    """A verified `.tflite` file: print it, or take its figures.
+
+    Attributes:
+        path: of the file.
+        quantize: None, "float16", "dynamic" or "int8".
+        file_bytes: size of the file.
+        gzip_bytes: size after gzip, about what a store makes of it for the download.
+        parameters: constants in the file, zeros and biases included: the dense count.
+        weights: one `ExportedWeight` for each matrix, kernel or table.
+        checks: errors against Keras on the default runtime and with XNNPACK off.
+        runtimes_apart: the same between those two.
+        tolerance: largest relative error allowed; None if quantization sets it.
+        samples: how many inputs were compared.
+        inputs: the input tensors, in words.
+        outputs: names of the outputs.
+        notes: what to know about this file.
+        versions: of the libraries that took part.
+    """
+
+    path: str
+    quantize: str | None
+    file_bytes: int
+    gzip_bytes: int
+    parameters: int
+    weights: tuple[ExportedWeight, ...]
+    checks: tuple[RuntimeCheck, ...]
+    runtimes_apart: RuntimeCheck
+    tolerance: float | None
+    samples: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    notes: tuple[str, ...]
+    versions: dict[str, str]
+
+    @property
+    def sparsity(self) -> float:
+        """Fraction of exact zeros among the weights in the file."""
+        size = sum(weight.size for weight in self.weights)
+        return sum(weight.zeros for weight in self.weights) / size if size else 0.0
+
+    @property
+    def max_abs_error(self) -> float:
+        """Largest error against Keras on either runtime."""
+        return max(check.max_abs_error for check in self.checks)
+
+    @property
+    def max_rel_error(self) -> float:
+        """Largest error against Keras on either runtime, relative to the largest output."""
+        return max(check.max_rel_error for check in self.checks)
+
+    def to_dict(self) -> dict:
+        """Return the figures as plain values, `sparsity` included."""
+        done = dataclasses.asdict(self)
+        done["sparsity"] = self.sparsity
+        for row, weight in zip(done["weights"], self.weights, strict=True):
+            row["sparsity"] = weight.sparsity
+        return done
+
+    def to_json(self, path: str | os.PathLike | None = None, overwrite: bool = False) -> str:
+        """Return the figures as JSON, and save them if a path is given.
+
+        Raises:
+            OSError: see `tfprune.files.check_target`.
+        """
+        text = json.dumps(self.to_dict(), indent=2)
+        if path is not None:
+            write_whole(path, text.encode(), overwrite)
+        return text
+
+    def table(self) -> Table:
+        """Return the table of weights that `print` shows."""
+        table = Table(
+            title=f"{self.path}: {self.quantize or 'float32'}, verified on two runtimes",
+            title_justify="left",
+            expand=False,
+        )
+        table.add_column("weight", overflow="fold")
+        table.add_column("shape")
+        table.add_column("dtype")
+        table.add_column("size", justify="right")
+        table.add_column("zeros", justify="right")
+        table.add_column("sparsity", justify="right")
+        for weight in self.weights:
+            shape = "x".join(map(str, weight.shape))
+            counts = (f"{weight.size:,}", f"{weight.zeros:,}", f"{weight.sparsity:.1%}")
+            table.add_row(weight.name, shape, weight.dtype, *counts)
+        if len(self.weights) != 1:
+            size = sum(weight.size for weight in self.weights)
+            zeros = sum(weight.zeros for weight in self.weights)
+            table.add_section()
+            table.add_row("all weights", "", "", f"{size:,}", f"{zeros:,}", f"{self.sparsity:.1%}")
+        return table
+
+    def lines(self) -> list[str]:
+        """Return the figures that stand under the table."""
+        allowed = f", {self.tolerance:g} allowed" if self.tolerance is not None else ""
+        return [
+            f"{self.file_bytes:,} bytes, {self.gzip_bytes:,} after gzip; "
+            f"{self.parameters:,} parameters",
+            *(
+                f"largest error against Keras, {check.runtime}: {check.max_abs_error:.2g} "
+                f"({check.max_rel_error:.2g} of the largest output{allowed})"
+                for check in self.checks
+            ),
+            *(f"note: {note}" for note in self.notes),
+        ]
+
+    def __rich__(self) -> Group:
+        """Return what rich prints: the table and the lines under it."""
+        return Group(self.table(), *(Text(line) for line in self.lines()))
+
+    def __str__(self) -> str:
+        buffer = io.StringIO()
+        Console(file=buffer, width=100, color_system=None).print(self)
+        return buffer.getvalue().rstrip()

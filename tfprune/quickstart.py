@@ -1,0 +1,315 @@
+"""The main job end to end, in functions small enough to copy: train, prune, strip, export, compare.
+
+`quickstart()` is what the command `tfprune quickstart` runs. The network and the rules are those of
+tfmot's 2:4 guide: half of the first convolution, 2:4 on the second convolution and the wide dense
+layer, nothing on the output.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import pathlib
+import shutil
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+import tfprune
+from tfprune import datasets
+from tfprune.comparison import QuickstartResult, Variant
+from tfprune.files import write_whole
+
+_FORMATS = {"float32": None, "float16": "float16", "dynamic": "dynamic", "int8": "int8"}
+_TFLITE_FILES = ("dense-float32.tflite", *(f"pruned-{name}.tflite" for name in _FORMATS))
+_FILES = ("model.keras", *_TFLITE_FILES, "report.json")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How large a network and how long a training suit one set of images."""
+
+    kernel: int
+    wide: int
+    batch: int
+    dense_epochs: int
+    pruned_epochs: int
+
+
+RECIPES = {
+    "digits": Recipe(kernel=3, wide=256, batch=32, dense_epochs=15, pruned_epochs=12),
+    "mnist": Recipe(kernel=5, wide=1024, batch=128, dense_epochs=1, pruned_epochs=1),
+    "fashion_mnist": Recipe(kernel=5, wide=1024, batch=128, dense_epochs=2, pruned_epochs=2),
+    "cifar10": Recipe(kernel=3, wide=512, batch=128, dense_epochs=4, pruned_epochs=3),
+}
+
+
+def build_model(image_shape: tuple[int, ...], classes: int, recipe: Recipe) -> keras.Model:
+    """Return the CNN of tfmot's 2:4 guide, its kernel and wide layer scaled to the images."""
+    return keras.Sequential(
+        [
+            keras.Input(image_shape),
+            keras.layers.Conv2D(32, recipe.kernel, padding="same", activation="relu", name="conv1"),
+            keras.layers.MaxPooling2D(),
+            keras.layers.Conv2D(64, recipe.kernel, padding="same", name="conv2"),
+            keras.layers.BatchNormalization(),
+            keras.layers.ReLU(),
+            keras.layers.MaxPooling2D(),
+            keras.layers.Flatten(),
+            keras.layers.Dense(recipe.wide, activation="relu", name="dense_wide"),
+            keras.layers.Dropout(0.4),
+            keras.layers.Dense(classes, name="output"),
+        ],
+        name="quickstart",
+    )
+
+
+def pruning_rules(steps: int) -> list[tfprune.Rule]:
+    """Return the rules for a training of `steps` steps: sparser and sparser, then time to recover.
+
+    The first convolution has one input channel (or three), too few for groups of four.
+    """
+    gradual = tfprune.PolynomialDecay(
+        initial_sparsity=0.0,
+        final_sparsity=0.5,
+        begin_step=0,
+        end_step=max(1, steps * 6 // 10),
+        frequency=max(1, steps // 50),
+    )
+    return [
+        tfprune.Rule("conv1", schedule=gradual),
+        tfprune.Rule("conv2|dense_wide", schedule=gradual, pattern="2:4"),
+        tfprune.Rule("output", skip=True),
+    ]
+
+
+def train(
+    model: keras.Model,
+    data: datasets.Dataset,
+    epochs: int,
+    batch: int,
+    learning_rate: float,
+    callbacks: list[keras.callbacks.Callback],
+) -> None:
+    """Compile and train a classifier that returns logits."""
+    model.compile(
+        optimizer=keras.optimizers.Adam(learning_rate),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    model.fit(
+        data.x_train,
+        data.y_train,
+        batch_size=batch,
+        epochs=epochs,
+        callbacks=callbacks,
+        verbose=0,
+    )
+
+
+def tflite_accuracy(path: str | os.PathLike, data: datasets.Dataset) -> float:
+    """Return the accuracy of a .tflite classifier on the test images, run one by one in LiteRT."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=os.fspath(path), num_threads=os.cpu_count())
+    interpreter.allocate_tensors()
+    entry = interpreter.get_input_details()[0]["index"]
+    exit_ = interpreter.get_output_details()[0]["index"]
+    right = 0
+    for image, label in zip(data.x_test, data.y_test, strict=True):
+        interpreter.set_tensor(entry, image[None])
+        interpreter.invoke()
+        right += int(interpreter.get_tensor(exit_).argmax() == label)
+    return right / len(data.x_test)
+
+
+def quickstart(
+    out: str | os.PathLike = "tfprune-quickstart",
+    dataset: str = "digits",
+    data_dir: str | os.PathLike | None = None,
+    *,
+    overwrite: bool = False,
+    seed: int = 0,
+    recipe: Recipe | None = None,
+) -> QuickstartResult:
+    """Train a small CNN, prune it, export it as .tflite, and compare before and after.
+
+    Writes into `out`: `model.keras` (pruned, without wrappers), `dense-float32.tflite`, the pruned
+    `.tflite` files in four number formats, TensorBoard `logs/` and, last, `report.json`.
+
+    ```python
+    result = tfprune.quickstart.quickstart("demo", overwrite=True)
+    print(result)
+    ```
+
+    Args:
+        out: The folder for the results, made if needed.
+        dataset: "digits" (ships with tfprune), "fashion_mnist", "mnist" or "cifar10".
+        data_dir: The folder that holds the dataset's files (see `tfprune.datasets.load`).
+        overwrite: Whether the results of an earlier quickstart in `out` may be replaced.
+        seed: The seed of the initial weights, of shuffling and of dropout.
+        recipe: Another network size or another number of epochs than `RECIPES[dataset]`.
+
+    Raises:
+        FileExistsError: `out` is a file, or holds something that may not be replaced.
+        ValueError, FileNotFoundError, OSError: see `tfprune.datasets.load`.
+    """
+    started = time.perf_counter()
+    folder = _checked_folder(out, overwrite)
+    data = datasets.load(dataset, data_dir)
+    recipe = recipe or RECIPES[dataset]
+    keras.utils.set_random_seed(seed)
+    _clear(folder)
+    epoch = math.ceil(len(data.x_train) / recipe.batch)  # in steps
+    steps = {
+        "train dense": recipe.dense_epochs * epoch,
+        "prune": recipe.pruned_epochs * epoch,
+        "export": len(_TFLITE_FILES),
+    }
+    with _progress() as progress:
+        bars = {
+            name: progress.add_task(name, total=total, start=False, note="")
+            for name, total in steps.items()
+        }
+
+        dense = build_model(data.image_shape, len(data.classes), recipe)
+        bar = _Advance(progress, bars["train dense"])
+        train(dense, data, recipe.dense_epochs, recipe.batch, 1e-3, [bar])
+
+        wrapped = tfprune.prune(dense, pruning_rules(steps["prune"]))
+        callbacks = [
+            tfprune.UpdatePruningStep(),
+            tfprune.PruningSummaries(str(folder / "logs")),
+            _Advance(progress, bars["prune"]),
+        ]
+        train(wrapped, data, recipe.pruned_epochs, recipe.batch, 5e-4, callbacks)
+        layers = tfprune.summary(wrapped).rows
+        pruned = tfprune.strip_pruning(wrapped)
+
+        write_whole(folder / "model.keras", lambda path: pruned.save(path), overwrite=True)
+        variants = []
+        progress.start_task(bars["export"])
+        for variant in _export_all(dense, pruned, data, folder):
+            variants.append(variant)
+            progress.update(bars["export"], advance=1, note=variant.file)
+    result = QuickstartResult(
+        str(out),
+        data.name,
+        data.source,
+        len(data.x_test),
+        seed,
+        recipe.dense_epochs,
+        recipe.pruned_epochs,
+        time.perf_counter() - started,
+        layers,
+        tuple(variants),
+    )
+    result.to_json(folder / "report.json")
+    return result
+
+
+def _export_all(
+    dense: keras.Model, pruned: keras.Model, data: datasets.Dataset, folder: pathlib.Path
+) -> Iterator[Variant]:
+    """Export the dense model and every form of the pruned one, and measure each file."""
+    samples = data.x_train[:200]
+    yield _export(dense, folder / _TFLITE_FILES[0], "dense float32", data)
+    for file, (name, quantize) in zip(_TFLITE_FILES[1:], _FORMATS.items(), strict=True):
+        calibration = {"representative_data": samples} if quantize == "int8" else {}
+        yield _export(
+            pruned, folder / file, f"pruned {name}", data, quantize=quantize, **calibration
+        )
+
+
+def _export(
+    model: keras.Model, path: pathlib.Path, name: str, data: datasets.Dataset, **options: Any
+) -> Variant:
+    exported = tfprune.export_tflite(model, path, overwrite=True, **options)
+    return Variant(
+        name,
+        path.name,
+        tflite_accuracy(path, data),
+        exported.parameters,
+        exported.parameters - sum(int(weight.zeros) for weight in exported.weights),
+        exported.file_bytes,
+        exported.gzip_bytes,
+    )
+
+
+def _checked_folder(out: str | os.PathLike, overwrite: bool) -> pathlib.Path:
+    """Return the folder, made if needed; refuse one that holds what must not be lost."""
+    folder = pathlib.Path(out).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(
+            f"The results need a folder, and this is a file; choose another name. "
+            f"Received: out={str(out)!r}"
+        )
+    present = sorted(folder.iterdir()) if folder.exists() else []
+    foreign = [path.name for path in present if not _is_ours(path)]
+    if foreign:
+        raise FileExistsError(
+            f"The folder holds what a quickstart did not write ({', '.join(foreign[:4])}), and "
+            f"nothing was touched; choose a new or an empty one. Received: out={str(out)!r}"
+        )
+    if present and not overwrite:
+        raise FileExistsError(
+            "The folder holds an earlier quickstart; pass overwrite=True (--overwrite) to replace "
+            f"it, or choose another one. Received: out={str(out)!r}"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _is_ours(path: pathlib.Path) -> bool:
+    if path.name == "logs" and path.is_dir() and not path.is_symlink():
+        files = [file for file in path.rglob("*") if not file.is_dir()]
+        return all(file.name.startswith("events.out.tfevents.") for file in files)
+    return path.name in _FILES or path.name.startswith(".")
+
+
+def _clear(folder: pathlib.Path) -> None:
+    """Remove the results of an earlier quickstart: TensorBoard would mix both runs."""
+    for name in _FILES:
+        (folder / name).unlink(missing_ok=True)
+    if (folder / "logs").exists():
+        shutil.rmtree(folder / "logs")
+
+
+def _progress() -> Progress:
+    console = Console()
+    return Progress(
+        TextColumn("{task.description:<12}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("[dim]{task.fields[note]}"),
+        console=console,
+        disable=not (console.is_terminal or console.is_jupyter),
+    )
+
+
+class _Advance(keras.callbacks.Callback):
+    """Moves a progress bar on with every batch and shows the training accuracy."""
+
+    def __init__(self, progress: Progress, task: Any):
+        super().__init__()
+        self._progress, self._task = progress, task
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        self._progress.start_task(self._task)
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        self._progress.stop_task(self._task)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self._progress.advance(self._task)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        if logs:
+            note = f"training accuracy {logs['accuracy']:.1%}"
+            self._progress.update(self._task, note=note)

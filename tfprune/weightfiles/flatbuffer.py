@@ -1,0 +1,229 @@
+"""Read the constants of a `.tflite` file: plain data, checked, nothing is run.
+
+The schema classes come with ai-edge-litert. They trust every offset, so a damaged file is met with
+checks of the lengths that loops run to, and with one place that turns what goes wrong in between
+into a `ValueError`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import struct
+from typing import Any
+
+import numpy as np
+
+_DTYPES = {
+    "FLOAT32": "float32", "FLOAT16": "float16", "FLOAT64": "float64", "INT8": "int8",
+    "UINT8": "uint8", "INT16": "int16", "UINT16": "uint16", "INT32": "int32", "UINT32": "uint32",
+    "INT64": "int64", "UINT64": "uint64", "BOOL": "bool", "INT4": "int4",
+}  # fmt: skip
+# Which inputs of an operation are weights. Other constants are biases, shapes, tables, states.
+_WEIGHT_INPUTS = {
+    "CONV_2D": (1,), "DEPTHWISE_CONV_2D": (1,), "TRANSPOSE_CONV": (1,), "CONV_3D": (1,),
+    "CONV_3D_TRANSPOSE": (1,), "FULLY_CONNECTED": (1,), "BATCH_MATMUL": (0, 1), "GATHER": (0,),
+    "EMBEDDING_LOOKUP": (1,), "UNIDIRECTIONAL_SEQUENCE_LSTM": range(1, 9), "LSTM": range(1, 9),
+    "UNIDIRECTIONAL_SEQUENCE_RNN": (1, 2), "RNN": (1, 2), "SVDF": (1, 2),
+}  # fmt: skip
+_PASS_ON = ("DEQUANTIZE", "DENSIFY", "RESHAPE", "TRANSPOSE")
+_DAMAGE = (
+    *(struct.error, ValueError, IndexError, KeyError, TypeError, OverflowError),
+    *(AttributeError, MemoryError, AssertionError),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Constant:
+    """One constant tensor.
+
+    Attributes:
+        name: of the tensor; of the operation that reads it where the converter made one up.
+        shape: as stored, input channels last.
+        dtype: "float32", "float16", "int8", ...
+        is_zero: True where the value it stands for is zero, flat; for a tensor in sparse encoding,
+            of the stored values only.
+        is_weight: whether an operation multiplies by it or looks rows up in it.
+        sparse: whether it is stored in TFLite's sparse encoding.
+        finite: whether no value is NaN or infinite.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    is_zero: np.ndarray
+    is_weight: bool
+    sparse: bool
+    finite: bool
+
+    @property
+    def size(self) -> int:
+        """Number of values, those that a sparse encoding leaves out included."""
+        return math.prod(self.shape)
+
+    @property
+    def nonzero(self) -> int:
+        """Number of values that are not zero."""
+        return self.is_zero.size - int(np.count_nonzero(self.is_zero))
+
+    @property
+    def zeros(self) -> int:
+        """Number of values that are zero, those that a sparse encoding leaves out included."""
+        return self.size - self.nonzero
+
+
+def read_constants(content: bytes) -> list[Constant]:
+    """Return the constants of a `.tflite` file, in the order of the file, shared data once.
+
+    Integer tensors without a scale (shapes, axes) and strings are left out.
+
+    Raises:
+        ValueError: the bytes are not a whole `.tflite` file.
+    """
+    if len(content) < 16 or content[4:8] != b"TFL3":
+        raise ValueError(
+            "Not a .tflite file: the bytes 4 to 8 must be b'TFL3'. "
+            f"Received: {len(content)} bytes with {bytes(content[4:8])!r} there"
+        )
+    try:
+        return _read(content)
+    except _DAMAGE as error:
+        raise ValueError(
+            "The .tflite file is damaged or cut short: its tables point outside of it or "
+            f"contradict each other ({type(error).__name__}: {error}). "
+            f"Received: {len(content)} bytes"
+        ) from error
+
+
+def _read(content: bytes) -> list[Constant]:
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(content, 0)
+    # Every element of a vector takes four bytes or more, so that all of them together are fewer
+    # than the bytes of the file; a damaged length must not send a loop through billions.
+    limit = [len(content)]
+    found: list[Constant] = []
+    seen: set[int] = set()
+    for graph_index in range(_count(model.SubgraphsLength(), limit)):
+        graph = model.Subgraphs(graph_index)
+        readers = _readers(schema, model, graph, limit)
+        for index in range(_count(graph.TensorsLength(), limit)):
+            tensor = graph.Tensors(index)
+            if tensor.Buffer() in seen:
+                continue
+            constant = _constant(schema, model, tensor, readers.get(index, []), content)
+            if constant is not None:
+                seen.add(tensor.Buffer())
+                found.append(constant)
+    return found
+
+
+def _count(length: int, left: list[int]) -> int:
+    """Return a length after taking it off what may still be counted in this file."""
+    left[0] -= length
+    if length < 0 or left[0] < 0:
+        raise ValueError(f"a vector of {length} elements does not fit into the file")
+    return length
+
+
+@functools.cache
+def _names(enumeration: type) -> dict[int, str]:
+    return {value: key for key, value in vars(enumeration).items() if isinstance(value, int)}
+
+
+def _readers(schema: Any, model: Any, graph: Any, limit: list[int]) -> dict[int, list[tuple]]:
+    """Return {tensor index: [(operation, input position, name of its output)]}."""
+    readers: dict[int, list[tuple]] = {}
+    outputs: dict[int, list[int]] = {}
+    for position in range(_count(graph.OperatorsLength(), limit)):
+        operator = graph.Operators(position)
+        code = model.OperatorCodes(operator.OpcodeIndex())
+        kind = _names(schema.BuiltinOperator).get(
+            max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "unknown"
+        )
+        if not _count(operator.OutputsLength(), limit):
+            continue
+        output = operator.Outputs(0)
+        name = _text(graph.Tensors(output).Name())
+        for slot in range(_count(operator.InputsLength(), limit)):
+            tensor = operator.Inputs(slot)
+            readers.setdefault(tensor, []).append((kind, slot, name))
+            if kind in _PASS_ON and slot == 0:
+                outputs.setdefault(tensor, []).append(output)
+    # What reads the output of a DEQUANTIZE or DENSIFY reads the constant before it.
+    return {
+        tensor: [*direct, *(r for out in outputs.get(tensor, []) for r in readers.get(out, []))]
+        for tensor, direct in readers.items()
+    }
+
+
+def _text(raw: bytes | None) -> str:
+    return (raw or b"").decode("utf-8", "replace")
+
+
+def _constant(
+    schema: Any, model: Any, tensor: Any, readers: list[tuple], content: bytes
+) -> Constant | None:
+    buffer = model.Buffers(tensor.Buffer())
+    dtype = _DTYPES.get(_names(schema.TensorType).get(tensor.Type(), ""))
+    quantization = tensor.Quantization()
+    scaled = quantization is not None and quantization.ScaleLength() > 0
+    if dtype is None or not (dtype.startswith("float") or scaled):
+        return None
+    raw = _bytes(buffer, content)
+    if not raw.size:
+        return None
+    values = _values(raw, dtype)
+    shape = tuple(int(d) for d in tensor.ShapeAsNumpy()) if tensor.ShapeLength() else ()
+    sparse = tensor.Sparsity() is not None
+    size = math.prod(shape)
+    if min(shape, default=1) < 1 or (values.size != size and not (sparse and values.size < size)):
+        raise ValueError(f"a tensor of shape {shape} holds {values.size} values")
+    weight_readers = [name for kind, slot, name in readers if slot in _WEIGHT_INPUTS.get(kind, ())]
+    name = _text(tensor.Name())
+    anonymous = "/" not in name  # the converter's own names, such as `arith.constant2`
+    return Constant(
+        name=weight_readers[0] if weight_readers and anonymous else name,
+        shape=shape,
+        dtype=dtype,
+        is_zero=_is_zero(values, shape, quantization if scaled else None, sparse),
+        is_weight=len(shape) >= 2 and size > 1 and bool(weight_readers),
+        sparse=sparse,
+        finite=bool(np.isfinite(values).all()),
+    )
+
+
+def _bytes(buffer: Any, content: bytes) -> np.ndarray:
+    """Return the data of a buffer, which files beyond 2 GB keep behind the flatbuffer."""
+    if buffer.DataLength():
+        if buffer.DataLength() > len(content):
+            raise ValueError(f"a buffer of {buffer.DataLength()} bytes is larger than the file")
+        return np.asarray(buffer.DataAsNumpy())
+    start, size = buffer.Offset(), buffer.Size()
+    if start <= 1 or not size:  # 0 and 1 mean: none
+        return np.empty(0, "uint8")
+    if start + size > len(content):
+        raise ValueError(f"a buffer ends at byte {start + size}, behind the end of the file")
+    return np.frombuffer(content, "uint8", count=size, offset=start)
+
+
+def _values(raw: np.ndarray, dtype: str) -> np.ndarray:
+    if dtype == "int4":  # two in a byte, the first in the low half
+        pairs = np.stack([raw.view("int8") << 4 >> 4, raw.view("int8") >> 4], axis=-1)
+        return pairs.reshape(-1)
+    return raw.view(dtype)
+
+
+def _is_zero(values: np.ndarray, shape: tuple, quantization: Any, sparse: bool) -> np.ndarray:
+    """Compare with the value that stands for zero: the zero point, one for each channel maybe."""
+    if quantization is None or not quantization.ZeroPointLength():
+        return values == 0
+    points = np.asarray(quantization.ZeroPointAsNumpy())
+    if (points == points[0]).all():
+        return values == points[0]
+    axis = quantization.QuantizedDimension()
+    if sparse or not 0 <= axis < len(shape) or points.size != shape[axis]:
+        raise ValueError(f"{points.size} zero points do not fit the shape {shape}")
+    wide = points.reshape([-1 if i == axis else 1 for i in range(len(shape))])
+    return (values.reshape(shape) == wide).reshape(-1)

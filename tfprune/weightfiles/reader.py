@@ -1,0 +1,90 @@
+"""`inspect_file`: choose the reader by the ending, and turn damage into one clear error."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import pathlib
+import zipfile
+import zlib
+
+from tfprune import layouts
+from tfprune.weightfiles import flatbuffer, isolated
+from tfprune.weightfiles.result import FileSparsity, FileWeight, nm_pattern
+
+Found = tuple[list[FileWeight], int, bool]
+"""Rows, number of other values, whether masks were applied."""
+
+_COMPRESSION = 1040  # deflate cannot do better; a size beyond that is damage, or an attack
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, KeyError),
+    *(OverflowError, NotImplementedError, MemoryError, RecursionError, OSError),
+)
+
+
+def inspect_file(path: str | os.PathLike) -> FileSparsity:
+    """Return the sparsity of each weight in a `.keras`, `.h5`, `.hdf5` or `.tflite` file.
+
+    Example: `print(inspect_file("model.keras"))`
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: another kind of file, or a damaged one.
+    """
+    source = pathlib.Path(path)
+    if not source.is_file():
+        what = "is a folder" if source.is_dir() else "does not exist"
+        raise FileNotFoundError(f"The file {str(path)!r} {what}. Received: path={str(path)!r}")
+    readers = {".keras": _keras, ".h5": isolated.read, ".hdf5": isolated.read, ".tflite": _tflite}
+    reader = readers.get(source.suffix.lower())
+    if reader is None:
+        raise ValueError(
+            f"A file that ends in one of {', '.join(readers)} is expected. "
+            f"Received: path={str(path)!r}"
+        )
+    content = source.read_bytes()
+    try:
+        rows, other, masked = reader(content)
+    except ChildProcessError:  # the file is not to blame
+        raise
+    except _DAMAGE as error:
+        raise ValueError(
+            f"Cannot read {str(path)!r}: it is damaged, cut short, or not a {source.suffix} file "
+            f"({error}). Copy or save it again. Received: {len(content):,} bytes"
+        ) from error
+    packed = len(gzip.compress(content, compresslevel=6, mtime=0))
+    return FileSparsity(str(path), tuple(rows), other, masked, len(content), packed)
+
+
+def _tflite(content: bytes) -> tuple[list[FileWeight], int, bool]:
+    rows, other = [], 0
+    for constant in flatbuffer.read_constants(content):
+        if not constant.is_weight:
+            other += constant.size
+            continue
+        shape, pattern = constant.shape, ""
+        # Input channels come last, but for depthwise kernels, whose first axis is 1.
+        if not constant.sparse and shape[0] > 1:
+            last = layouts.Layout((len(shape) - 1,), tuple(range(len(shape) - 1)))
+            pattern = nm_pattern(constant.is_zero.reshape(shape), last)
+        name, counts = constant.name, (constant.size, constant.nonzero)
+        rows.append(FileWeight(name, shape, constant.dtype, *counts, pattern))
+    return rows, other, False
+
+
+def _keras(content: bytes) -> tuple[list[FileWeight], int, bool]:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        names = archive.namelist()
+        if "model.weights.h5" not in names:
+            raise ValueError(f"there is no model.weights.h5 in it, only {', '.join(names)}")
+        config = _member(archive, "config.json") if "config.json" in names else b"{}"
+        return isolated.read(_member(archive, "model.weights.h5"), json.loads(config))
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    info = archive.getinfo(name)
+    if info.file_size > _COMPRESSION * max(info.compress_size, 1):
+        raise ValueError(f"{name} claims to unpack to {info.file_size:,} bytes")
+    return archive.read(info)  # checks its CRC
