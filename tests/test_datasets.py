@@ -115,6 +115,7 @@ def test_without_a_folder_keras_downloads(monkeypatch):
     monkeypatch.setattr(keras.datasets.cifar10, "load_data", lambda: (part, part))
     data = datasets.load("cifar10")
     assert data.x_train.max() == 1.0
+    np.testing.assert_array_equal(data.y_train, [1, 2, 3])
     np.testing.assert_array_equal(data.y_test, [1, 2, 3])
 
 

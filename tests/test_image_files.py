@@ -137,6 +137,7 @@ def broken(key, change):
         (broken("test_offsets", lambda a: a[::-1]), "offsets must rise"),
         (broken("test_offsets", lambda a: a[:-1]), "offsets must rise"),
         (broken("test_offsets", lambda a: a[:0]), "offsets must rise"),
+        (broken("train_offsets", lambda a: a + np.array([2, 0, 0, 0])), "offsets must rise"),
         (broken("train_jpeg", lambda a: a * 0), "not a readable JPEG"),
     ],
 )

@@ -15,8 +15,9 @@ PACKAGE = pathlib.Path(tfprune.__file__).parent
 # The files and folders of each floor. A file may import from below; on the two lowest floors, from
 # its neighbours too. A new file belongs here.
 HOUSE = (
-    ("version", "schedules", "layouts", "patterns", "masks", "files", "states", "signatures"),
-    ("family", "registry", "wrapper", "decisions", "cloning", "keras3", "legacy", "strip"),
+    ("version", "schedules", "layouts", "patterns", "masks", "files", "states"),
+    ("family", "registry", "signatures", "wrapper", "decisions", "cloning", "keras3", "legacy"),
+    ("strip",),
     ("rules", "callbacks", "weightfiles", "image_files"),
     ("prune", "tensorboard", "summary", "export", "datasets"),
     ("comparison",),

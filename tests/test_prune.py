@@ -93,7 +93,9 @@ def test_layers_wrapped_by_hand_in_a_subclassed_model(tmp_path):
     net.save(tmp_path / "net.keras")
     loaded = keras.models.load_model(tmp_path / "net.keras")
     np.testing.assert_allclose(loaded(x), net(x), rtol=1e-5)
-    with pytest.raises(ValueError, match=r"(?s)subclassed model.*prune_low_magnitude\(keras") as error:
+    with pytest.raises(
+        ValueError, match=r"(?s)subclassed model.*prune_low_magnitude\(keras"
+    ) as error:
         tfprune.prune_low_magnitude(Net(pruning=False))
     assert "Received: Net" in str(error.value)
 

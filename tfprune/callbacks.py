@@ -152,7 +152,7 @@ class UpdatePruningStep(FamilyCallback):
     # -- Counting ------------------------------------------------------------------------------
 
     def _in_fit(self) -> bool:
-        return bool(self.params) and "epochs" in self.params
+        return "epochs" in (self.params or {})
 
     def _executed(self, batch: int) -> int:
         """Return how many batches the training function ran between the two hooks."""
@@ -160,7 +160,7 @@ class UpdatePruningStep(FamilyCallback):
         if not self._in_fit() or not isinstance(size, int) or size == 1:
             return 1
         # An execution at the end of the data is shorter, which no hook tells.
-        steps = self.params.get("steps")
+        steps = (self.params or {}).get("steps")
         if steps:
             return max(1, min(size, steps - (self._open or 0)))
         self._recount = True
@@ -259,7 +259,8 @@ class UpdatePruningStep(FamilyCallback):
     # -- Saying so -----------------------------------------------------------------------------
 
     def _forecast(self) -> None:
-        steps, epochs = self.params.get("steps"), self.params["epochs"]
+        params = self.params or {}
+        steps, epochs = params.get("steps"), params.get("epochs", 0)
         if not steps:
             return
         short = []

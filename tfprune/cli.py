@@ -13,7 +13,6 @@ import pathlib
 import shutil
 import sys
 import tempfile
-import warnings
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -144,13 +143,12 @@ def _complain(message: str) -> None:
 
 @contextlib.contextmanager
 def _without_native_chatter() -> Iterator[None]:
-    """Hold back what TensorFlow prints while it loads and runs, and its advice to programmers.
+    """Hold back what TensorFlow's C++ parts print while they load and run.
 
-    The log level has no say over all that its C++ parts print, so file descriptor 2 is pointed at
-    a temporary file; what Python prints to `sys.stderr` still reaches the terminal. If the command
-    fails in a way that `_reported` does not explain, what was held back is printed.
+    Their log level has no say over all of it, so file descriptor 2 is pointed at a temporary file;
+    what Python prints to `sys.stderr` still reaches the terminal. If the command fails in a way
+    that `_reported` does not explain, what was held back is printed.
     """
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"tensorflow\.")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
     python_stderr, descriptor = sys.stderr, os.dup(2)

@@ -1,7 +1,8 @@
 """Legacy tf_keras models, pruned by tensorflow-model-optimization (tfmot) itself.
 
 The only file that imports tfmot and tf_keras, and it does so lazily: importing tfmot sets
-`TF_USE_LEGACY_KERAS` for the whole process, so the variable is put back at once.
+`TF_USE_LEGACY_KERAS` for the whole process and makes `tf.keras` legacy Keras by it, so both are
+kept as they were.
 
 tfmot's masks, steps and stripping are used as they are. Where tfmot cannot do what was asked
 (an N:M pattern that grows, blocks on convolutions, layers that it does not know), the functions
@@ -29,6 +30,11 @@ from tfprune.states import StepCounter, WeightState
 @functools.cache
 def _tfmot():
     """Import tfmot without letting it switch the rest of the process to legacy Keras."""
+    import tensorflow as tf
+
+    # `tf.keras` becomes Keras 3 or tf_keras at its first use, by the variable, and stays so: use
+    # it before tfmot does, which sets the variable first.
+    getattr(tf.keras, "version", None)
     before = os.environ.get("TF_USE_LEGACY_KERAS")
     try:
         from tensorflow_model_optimization.python.core.sparsity import keras as tfmot_keras

@@ -108,7 +108,7 @@ def train(
         batch_size=batch,
         epochs=epochs,
         callbacks=callbacks,
-        verbose=0,
+        verbose=0,  # pyright: ignore[reportArgumentType] -- Keras types it by its default
     )
 
 

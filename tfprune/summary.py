@@ -188,7 +188,7 @@ def summary(model: Any) -> SparsitySummary:
         rows.extend(_dense_rows(layer, reasons.get(layer.name), kind))
     weights = {id(v): v for v in model.weights if id(v) not in own}
     for value in weights.values():
-        saved += np.count_nonzero(_numpy(value))
+        saved += int(np.count_nonzero(_numpy(value)))
     parameters = sum(math.prod(v.shape) for v in weights.values())
     masked_away = sum(_lost(layer) for layer in pruned_layers(model))
     return SparsitySummary(model.name, tuple(rows), parameters, saved - masked_away)

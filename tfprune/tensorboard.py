@@ -277,7 +277,7 @@ def _picture(state: WeightState) -> np.ndarray:
     for axis in (0, 1):
         step = -(-matrix.shape[axis] // _PICTURE_SIZE)
         starts = np.arange(0, matrix.shape[axis], step)
-        widths = np.diff([*starts, matrix.shape[axis]])
+        widths = np.diff(np.append(starts, matrix.shape[axis]))
         shape = (-1, 1) if axis == 0 else (1, -1)
         matrix = np.add.reduceat(matrix, starts, axis=axis) / widths.reshape(shape)
     return matrix.astype(np.float32)

@@ -184,10 +184,12 @@ def test_a_subclassed_model_with_wrappers(tmp_path, dtype, quantize):
     x = np.random.default_rng(0).normal(size=(30, 12)).astype("float32")
     model(x)
     model.wide.update_masks(0)
+    model.wide.layer.kernel.assign_add(np.full((12, 16), 0.1))  # as momentum does
     result = export_tflite(
         model, tmp_path / "a.tflite", quantize, representative_data=x, sample_inputs=x
     )
     assert result.weights[0].zeros >= 96
+    assert (model.wide.layer.kernel.numpy() == 0).sum() == 96
     (got,) = run(tmp_path / "a.tflite", input=x[:1]).values()
     np.testing.assert_allclose(got, model(x[:1]).numpy(), atol=0.1 if quantize else 5e-3)
 
@@ -302,6 +304,16 @@ def test_int8_that_would_stay_float_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no int8 kernel for the operation: deep/kernel"):
         export_tflite(model, tmp_path / "a.tflite", "int8", representative_data=data)
     assert os.listdir(tmp_path) == []
+
+
+def test_int8_notes_operations_that_stay_float(cnn, images, tmp_path):
+    x = keras.Input((6,))
+    model = keras.Model(x, L.Dense(3)(L.Lambda(keras.ops.sin)(L.Dense(4)(x))))
+    data = np.random.default_rng(0).normal(size=(9, 6))
+    result = export_tflite(model, tmp_path / "a.tflite", "int8", representative_data=data)
+    assert result.notes == ("computed in float32, for want of an int8 kernel: SIN",)
+    result = export_tflite(cnn, tmp_path / "b.tflite", "int8", representative_data=images)
+    assert result.notes == ()
 
 
 def test_int8_over_a_free_number_of_steps_is_refused_not_a_crash(tmp_path):

@@ -99,7 +99,7 @@ def export_tflite(
         if c.is_weight or i in matched
     ]
     rows.sort(key=lambda row: order.get(row.name, len(order)))
-    notes = _notes(quantize, rows, absent)
+    notes = _notes(quantize, content, rows, absent)
     found: dict[str, Any] = {}
 
     def write_and_verify(temporary: pathlib.Path) -> None:
@@ -229,6 +229,8 @@ def _notes(quantize: str | None, rows: list[ExportedWeight], absent: list[str]) 
             "quantize='int8' leaves weights in float32, because TFLite has no int8 kernel for the "
             f"operation: {', '.join(floats)}. Choose 'dynamic' or 'float16', or other layers."
         )
+    if quantize == "int8" and (kinds := flatbuffer.float_operations(content)):
+        notes.append(f"computed in float32, for want of an int8 kernel: {', '.join(kinds)}")
     if quantize == "dynamic" and floats:
         small = all(row.size < _DYNAMIC_LEAST for row in rows if row.name in floats)
         why = f"fewer than {_DYNAMIC_LEAST} values each" if small else "see the table"

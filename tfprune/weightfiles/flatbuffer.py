@@ -11,9 +11,12 @@ import dataclasses
 import functools
 import math
 import struct
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 _DTYPES = {
     "FLOAT32": "float32", "FLOAT16": "float16", "FLOAT64": "float64", "INT8": "int8",
@@ -81,13 +84,31 @@ def read_constants(content: bytes) -> list[Constant]:
     Raises:
         ValueError: the bytes are not a whole `.tflite` file.
     """
+    return _guarded(_read, content)
+
+
+def float_operations(content: bytes) -> list[str]:
+    """Return the kinds of operations that compute float32 values, sorted, each once.
+
+    What only turns integers into floats or unpacks weights (DEQUANTIZE, DENSIFY) is left out.
+
+    Example: `["SIN"]` for a model in int8 but for a sine, which has no int8 kernel.
+
+    Raises:
+        ValueError: the bytes are not a whole `.tflite` file.
+    """
+    return _guarded(_float_operations, content)
+
+
+def _guarded(read: Callable[[bytes], T], content: bytes) -> T:
+    """Call a reader, and turn what damage makes it raise into one clear error."""
     if len(content) < 16 or content[4:8] != b"TFL3":
         raise ValueError(
             "Not a .tflite file: the bytes 4 to 8 must be b'TFL3'. "
             f"Received: {len(content)} bytes with {bytes(content[4:8])!r} there"
         )
     try:
-        return _read(content)
+        return read(content)
     except _DAMAGE as error:
         raise ValueError(
             "The .tflite file is damaged or cut short: its tables point outside of it or "
@@ -99,17 +120,17 @@ def read_constants(content: bytes) -> list[Constant]:
 def _read(content: bytes) -> list[Constant]:
     from ai_edge_litert import schema_py_generated as schema
 
-    model = schema.Model.GetRootAs(content, 0)
+    model: Any = schema.Model.GetRootAs(content, 0)
     # Every element of a vector takes four bytes or more, so that all of them together are fewer
     # than the bytes of the file; a damaged length must not send a loop through billions.
     limit = [len(content)]
     found: list[Constant] = []
     seen: set[int] = set()
     for graph_index in range(_count(model.SubgraphsLength(), limit)):
-        graph = model.Subgraphs(graph_index)
+        graph: Any = model.Subgraphs(graph_index)
         readers = _readers(schema, model, graph, limit)
         for index in range(_count(graph.TensorsLength(), limit)):
-            tensor = graph.Tensors(index)
+            tensor: Any = graph.Tensors(index)
             if tensor.Buffer() in seen:
                 continue
             constant = _constant(schema, model, tensor, readers.get(index, []), content)
@@ -132,16 +153,37 @@ def _names(enumeration: type) -> dict[int, str]:
     return {value: key for key, value in vars(enumeration).items() if isinstance(value, int)}
 
 
+def _float_operations(content: bytes) -> list[str]:
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(content, 0)
+    limit = [len(content)]
+    found = set()
+    for graph_index in range(_count(model.SubgraphsLength(), limit)):
+        graph = model.Subgraphs(graph_index)
+        for position in range(_count(graph.OperatorsLength(), limit)):
+            operator = graph.Operators(position)
+            kind = _kind(schema, model, operator)
+            outputs = [operator.Outputs(i) for i in range(_count(operator.OutputsLength(), limit))]
+            types = {graph.Tensors(index).Type() for index in outputs}
+            if kind not in ("DEQUANTIZE", "DENSIFY") and schema.TensorType.FLOAT32 in types:
+                found.add(kind)
+    return sorted(found)
+
+
+def _kind(schema: Any, model: Any, operator: Any) -> str:
+    code = model.OperatorCodes(operator.OpcodeIndex())
+    number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+    return _names(schema.BuiltinOperator).get(number, "unknown")
+
+
 def _readers(schema: Any, model: Any, graph: Any, limit: list[int]) -> dict[int, list[tuple]]:
     """Return {tensor index: [(operation, input position, name of its output)]}."""
     readers: dict[int, list[tuple]] = {}
     outputs: dict[int, list[int]] = {}
     for position in range(_count(graph.OperatorsLength(), limit)):
         operator = graph.Operators(position)
-        code = model.OperatorCodes(operator.OpcodeIndex())
-        kind = _names(schema.BuiltinOperator).get(
-            max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "unknown"
-        )
+        kind = _kind(schema, model, operator)
         if not _count(operator.OutputsLength(), limit):
             continue
         output = operator.Outputs(0)

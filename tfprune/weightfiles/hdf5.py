@@ -53,9 +53,10 @@ def read(content: bytes, config: Any = None) -> tuple[list[FileWeight], int, boo
     import h5py
 
     with h5py.File(io.BytesIO(content), "r") as file:
-        root = file.get("model_weights", file)
+        root: Any = file.get("model_weights", file)
         if config is None and "model_config" in file.attrs:
-            config = json.loads(file.attrs["model_config"])
+            attributes: Any = file.attrs
+            config = json.loads(attributes["model_config"])
         found: list[tuple[str, Any]] = []
         root.visititems(lambda path, item: found.append((path, item)))
         arrays = {
