@@ -220,7 +220,9 @@ def _check_weights(model: Any, quantize: str | None) -> None:
             )
 
 
-def _notes(quantize: str | None, rows: list[ExportedWeight], absent: list[str]) -> tuple[str, ...]:
+def _notes(
+    quantize: str | None, content: bytes, rows: list[ExportedWeight], absent: list[str]
+) -> tuple[str, ...]:
     """Return what to know about the weights, or raise if int8 was asked for and not reached."""
     floats = [row.name for row in rows if row.dtype == "float32"]
     notes = []

@@ -156,13 +156,13 @@ def _names(enumeration: type) -> dict[int, str]:
 def _float_operations(content: bytes) -> list[str]:
     from ai_edge_litert import schema_py_generated as schema
 
-    model = schema.Model.GetRootAs(content, 0)
+    model: Any = schema.Model.GetRootAs(content, 0)
     limit = [len(content)]
     found = set()
     for graph_index in range(_count(model.SubgraphsLength(), limit)):
-        graph = model.Subgraphs(graph_index)
+        graph: Any = model.Subgraphs(graph_index)
         for position in range(_count(graph.OperatorsLength(), limit)):
-            operator = graph.Operators(position)
+            operator: Any = graph.Operators(position)
             kind = _kind(schema, model, operator)
             outputs = [operator.Outputs(i) for i in range(_count(operator.OutputsLength(), limit))]
             types = {graph.Tensors(index).Type() for index in outputs}
