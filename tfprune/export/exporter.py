@@ -232,7 +232,7 @@ def _notes(
             f"operation: {', '.join(floats)}. Choose 'dynamic' or 'float16', or other layers."
         )
     if quantize == "int8" and (kinds := flatbuffer.float_operations(content)):
-        notes.append(f"computed in float32, for want of an int8 kernel: {', '.join(kinds)}")
+        notes.append(f"operations that stay in float32: {', '.join(kinds)}")
     if quantize == "dynamic" and floats:
         small = all(row.size < _DYNAMIC_LEAST for row in rows if row.name in floats)
         why = f"fewer than {_DYNAMIC_LEAST} values each" if small else "see the table"

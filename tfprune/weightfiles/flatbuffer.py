@@ -92,7 +92,7 @@ def float_operations(content: bytes) -> list[str]:
 
     What only turns integers into floats or unpacks weights (DEQUANTIZE, DENSIFY) is left out.
 
-    Example: `["SIN"]` for a model in int8 but for a sine, which has no int8 kernel.
+    Example: `["SIN"]` for a model in int8 but for a sine.
 
     Raises:
         ValueError: the bytes are not a whole `.tflite` file.
