@@ -13,6 +13,7 @@ VERSION = re.search(
 TEST = [
     "hypothesis>=6.100,<7",
     "ipykernel>=6.29",
+    "jax>=0.4.30",
     "nbclient>=0.10,<1",
     "nbformat>=5.10,<6",
     "pyright>=1.1.390,<2",
@@ -25,7 +26,7 @@ TEST = [
 setup(
     name="tfprune",
     version=VERSION,
-    description="Sparsity for Keras models that end on phones: prune, watch, strip, export a verified .tflite",
+    description="Sparsity for Keras models that end on phones: prune, watch, export verified files",
     long_description=(HERE / "README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
@@ -47,7 +48,6 @@ setup(
     ],
     extras_require={
         "test": TEST,
-        "jax": ["jax>=0.4.30"],
         "notebooks": ["jupyterlab>=4,<5"],
     },
     entry_points={"console_scripts": ["tfprune=tfprune.cli:main"]},

@@ -227,7 +227,8 @@ def test_accuracy_of_a_tflite_counts_right_answers(tmp_path):
     bias[7] = 1
     model.layers[-1].set_weights([np.zeros((64, 10), "float32"), bias])
     tfprune.export_tflite(model, tmp_path / "seven.tflite")
-    assert quickstart_.tflite_accuracy(tmp_path / "seven.tflite", data) == 0.1
+    accuracy = quickstart_.tflite_accuracy(tmp_path / "seven.tflite", data.x_test, data.y_test)
+    assert accuracy == 0.1
 
 
 def test_a_variant_knows_its_sparsity():
