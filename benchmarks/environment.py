@@ -1,4 +1,4 @@
-"""What every figure here must be read with: versions, machine, date; and where it is written."""
+"""What every figure here must be read with: versions, machine and its load, date; and its file."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ _PACKAGES = {
 
 
 def environment() -> dict[str, Any]:
-    """Return versions, CPU and date, without importing anything heavy."""
+    """Return versions, CPU, load and date, without importing anything heavy."""
     versions = {name: _version(package) for name, package in _PACKAGES.items()}
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "cpu": _cpu(),
         "cores": os.cpu_count(),
+        "load of the last 15 minutes": round(os.getloadavg()[2], 1),
         "python": platform.python_version(),
         **{name: version for name, version in versions.items() if version is not None},
     }

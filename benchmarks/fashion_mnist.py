@@ -301,7 +301,8 @@ def main() -> None:
         record(before)
         for level in levels:
             record(run_level(library, data, seed, level, start))
-    print_table(options.library, summarise(runs), reference)
+    if options.steps_limit is None:  # a trial has another budget than the reference
+        print_table(options.library, summarise(runs), reference)
     print(f"Written: {options.out}")
 
 

@@ -253,6 +253,20 @@ def test_an_update_at_step_0_is_logged_at_step_0(order, tmp_path):
     assert logged == [(0, 0.0), (0, 0.5), (1, 0.5)]
 
 
+def test_the_end_of_an_epoch_is_written_in_a_loop_of_ones_own(tmp_path):
+    model = tfprune.prune_low_magnitude(
+        keras.Sequential([keras.Input((4,)), keras.layers.Dense(4, name="a")])
+    )
+    update, summaries = tfprune.UpdatePruningStep(), tfprune.PruningSummaries(tmp_path)
+    for callback in (update, summaries):
+        callback.set_model(model)
+    update.on_train_begin()
+    update.on_train_batch_begin(-1)
+    update.on_epoch_end(0)
+    summaries.on_epoch_end(0)
+    assert scalars(read(tmp_path), "sparsity/a/kernel") == [(1, 0.5)]
+
+
 def test_a_resumed_run_goes_on_in_the_same_curves(tmp_path):
     x, y = data()
     model = tfprune.prune(build(keras), RULES)

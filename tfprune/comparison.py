@@ -98,8 +98,8 @@ class QuickstartResult:
         for word, meaning in (
             (
                 "accuracy",
-                f"of each file on {self.test_images:,} test images; the pruned model trained for "
-                f"{self.pruned_epochs} more epochs",
+                f"of each file on {self.test_images:,} test images; training took "
+                f"{self.dense_epochs} epochs dense, then {self.pruned_epochs} pruning",
             ),
             (
                 "file",

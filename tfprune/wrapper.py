@@ -275,25 +275,24 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         if sparsity == 0.0:
             return
         final = self.pruning_schedule.final_sparsity
-        for index, (weight, mask, threshold) in enumerate(self.pruning_vars):
-            old = mask.numpy()
-            values = weight.numpy()
+        for prunable, (weight, mask, threshold) in zip(
+            self._prunable, self.pruning_vars, strict=True
+        ):
             try:
-                scores = masks.magnitudes(values)
+                scores = masks.magnitudes(weight.numpy())
             except ValueError as error:
                 raise ValueError(f"{self.layer.name}: {error}") from None
-            scores *= old
-            layout = self._prunable[index].layout
-            new, limit = self.pattern.mask(scores, layout, sparsity, final)
+            scores *= mask.numpy()
+            new, limit = self.pattern.mask(scores, prunable.layout, sparsity, final)
+            del scores  # at 25 million weights, fresh memory costs more than ranking them
             mask.assign(new)
-            weight.assign(values * new)
             threshold.assign(limit)
+        self.apply_masks()
 
     def apply_masks(self) -> None:
         """Set the weights to zero where their masks are; optimizers with momentum move them."""
         for weight, mask, _ in self.pruning_vars:
-            values = weight.numpy()
-            weight.assign(values * mask.numpy())
+            weight.assign(ops.where(mask.value, weight.value, 0))
 
     def states(self) -> list[WeightState]:
         """Return the pruned weights, masked, as numpy arrays."""

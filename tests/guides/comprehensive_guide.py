@@ -173,7 +173,7 @@ def model_fit(pretrained_weights):
     return model_for_pruning, log_dir
 
 
-def custom_training_loop(pretrained_weights):
+def custom_training_loop(pretrained_weights, batches=1):
     # Define the model.
     base_model = setup_model()
     base_model.load_weights(pretrained_weights)  # optional but recommended for model accuracy
@@ -185,7 +185,7 @@ def custom_training_loop(pretrained_weights):
     log_dir = tempfile.mkdtemp()
     unused_arg = -1
     epochs = 2
-    batches = 1  # example is hardcoded so that the number of batches cannot change.
+    # Changed: `batches`, hardcoded to 1 in the guide, is an argument.
 
     # Non-boilerplate.
     model_for_pruning.optimizer = optimizer

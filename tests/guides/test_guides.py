@@ -198,6 +198,12 @@ def test_custom_training_loop_as_the_guide_drives_it(pretrained_weights):
     assert logged == [(0, 0.0), (1, 0.5)]
 
 
+def test_custom_training_loop_counts_batches_without_the_hook_at_their_end(pretrained_weights):
+    model, _ = comprehensive.custom_training_loop(pretrained_weights, batches=3)
+    (wrapper,) = wrappers(model)
+    assert int(keras.ops.convert_to_numpy(wrapper.pruning_step)) == wrapper.read_step() == 6
+
+
 def test_checkpoint_of_an_untrained_model_as_in_the_guide(pretrained_weights):
     base_model, model = comprehensive.prune_whole_model(pretrained_weights)
     loaded = comprehensive.checkpoint_and_deserialize(model)

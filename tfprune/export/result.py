@@ -43,6 +43,14 @@ class ExportedWeight:
 class ExportResult:
     """A verified `.tflite` file: print it, or take its figures.
 
+    Example:
+
+    ```python
+    result = tfprune.export_tflite(model, "model.tflite")
+    print(result)
+    result.to_json("model.json")
+    ```
+
     Attributes:
         path: of the file.
         quantize: None, "float16", "dynamic" or "int8".
