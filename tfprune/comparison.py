@@ -72,8 +72,8 @@ class QuickstartResult:
                 f"{variant.accuracy:.1%}",
                 f"{variant.nonzero:,}",
                 f"{variant.sparsity:.0%}",
-                _kilobytes(variant.raw_bytes),
-                _kilobytes(variant.gzip_bytes),
+                _size(variant.raw_bytes),
+                _size(variant.gzip_bytes),
                 "" if variant is dense else f"{dense.gzip_bytes / variant.gzip_bytes:.1f}x",
                 end_section=variant is dense,
             )
@@ -109,7 +109,7 @@ class QuickstartResult:
             ("gzip", "what users download: there a zero costs little"),
             ("smaller", "gzip size of the dense model against that of the file"),
         ):
-            legend.add_row(f"  {word}", meaning)
+            legend.add_row(f" {word}", meaning)
         return legend
 
     def __rich__(self) -> Group:
@@ -159,8 +159,16 @@ class QuickstartResult:
 
 
 def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
 
 
-def _kilobytes(count: int) -> str:
-    return f"{count / 1024:,.0f} KiB"
+def _size(count: int) -> str:
+    if count < 1000 * 1024:
+        return f"{count / 1024:.0f} KiB"
+    return f"{count / 1024**2:.1f} MiB"

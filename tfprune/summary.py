@@ -71,8 +71,8 @@ class SparsitySummary:
         table = Table(title=f"Sparsity of {self.name}", title_justify="left", expand=False)
         table.add_column("layer", overflow="fold")
         table.add_column("weight", overflow="fold")
-        table.add_column("shape")
-        table.add_column("pattern")
+        table.add_column("shape", overflow="fold")
+        table.add_column("pattern", overflow="fold")
         for title in ("target", "reached", "nonzero"):
             table.add_column(title, justify="right")
         with_reasons = any(row.reason for row in self.rows)
@@ -97,7 +97,7 @@ class SparsitySummary:
         return table
 
     def __str__(self) -> str:
-        console = Console(file=io.StringIO(), width=110)
+        console = Console(file=io.StringIO(), force_jupyter=False, width=110)
         console.print(self.table())
         return console.file.getvalue().rstrip()  # type: ignore[attr-defined]
 
@@ -106,7 +106,7 @@ class SparsitySummary:
 
     def _repr_html_(self) -> str:
         """Return the table for a notebook."""
-        console = Console(file=io.StringIO(), record=True, width=130)
+        console = Console(file=io.StringIO(), force_jupyter=False, record=True, width=130)
         console.print(self.table())
         return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 
