@@ -123,7 +123,7 @@ class FileSparsity:
 
     def __str__(self) -> str:
         buffer = io.StringIO()
-        Console(file=buffer, width=100, color_system=None).print(self)
+        Console(file=buffer, force_jupyter=False, width=100, color_system=None).print(self)
         return buffer.getvalue().rstrip()
 
 
