@@ -1,5 +1,7 @@
 """UpdatePruningStep: when masks change, in every way Keras can be told to train."""
 
+import contextlib
+import gc
 import json
 import warnings
 
@@ -310,16 +312,102 @@ def test_an_h5_file_keeps_masks_step_and_pattern(tmp_path):
     assert _sparsity(again) == [0.5]
 
 
-def test_a_save_in_the_middle_of_an_epoch_holds_the_step_of_that_moment(tmp_path):
+@pytest.mark.parametrize("saver_first", [True, False])
+def test_a_save_in_the_middle_of_an_epoch_holds_the_step_of_that_moment(tmp_path, saver_first):
     model = _model(tfprune.ConstantSparsity(0.5, 0, frequency=100))
     saver = keras.callbacks.ModelCheckpoint(tmp_path / "{batch}.weights.h5", save_freq=3,
                                             save_weights_only=True)  # fmt: skip
     x, y = _data(5)
-    model.fit(x, y, batch_size=4, verbose=0, callbacks=[saver, tfprune.UpdatePruningStep()])
+    callbacks = [saver, tfprune.UpdatePruningStep()]
+    model.fit(
+        x, y, batch_size=4, verbose=0, callbacks=callbacks if saver_first else callbacks[::-1]
+    )
     (path,) = tmp_path.iterdir()
     again = _model(tfprune.ConstantSparsity(0.5, 0, frequency=100))
     again.load_weights(path)
-    assert wrappers(again)[0].read_step() in (2, 3)  # the saver runs before or after the count
+    assert wrappers(again)[0].read_step() == 3
+
+
+@pytest.mark.parametrize("saver_first", [True, False])
+def test_an_update_due_at_the_step_of_a_checkpoint_is_neither_lost_nor_early(saver_first, tmp_path):
+    """Masks go on from a checkpoint as they do without one, whichever callback came first."""
+    schedule = tfprune.PolynomialDecay(0.0, 0.8, 0, 12, power=1, frequency=3)
+    path = tmp_path / "{batch}.keras"
+    saver = keras.callbacks.ModelCheckpoint(path, save_freq=6)
+    callbacks = [saver, tfprune.UpdatePruningStep()]
+    x, y = _data(6)
+    whole = _model(schedule, optimizer=keras.optimizers.SGD(0.1, momentum=0.9))
+    with pytest.warns(UserWarning, match="The run ends at step 6"):
+        whole.fit(x, y, 4, shuffle=False, verbose=0,
+                  callbacks=callbacks if saver_first else callbacks[::-1])  # fmt: skip
+    again = keras.models.load_model(tmp_path / "6.keras")
+    for model in (whole, again):
+        model.fit(x, y, 4, shuffle=False, verbose=0, callbacks=[tfprune.UpdatePruningStep()])
+    _same(_history(whole), _history(again))
+    assert _sparsity(again) == [0.7998]
+
+
+# -- Runs that stop, start again, or forget the callback ------------------------------------------
+
+
+class Interrupt(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 4:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_keeps_its_steps_and_asks_for_the_callback_again():
+    model = _model(tfprune.ConstantSparsity(0.5, 0, frequency=100))
+    x, y = _data(8)
+    with contextlib.suppress(KeyboardInterrupt):
+        model.fit(x, y, 4, verbose=0, callbacks=[tfprune.UpdatePruningStep(), Interrupt()])
+    gc.collect()
+    with pytest.raises(ValueError, match="without the callback"):
+        model.fit(x, y, 4, verbose=0)
+    model.fit(x, y, 4, verbose=0, callbacks=[tfprune.UpdatePruningStep()])
+    assert wrappers(model)[0].read_step() == 5 + 8 == int(model.optimizer.iterations.numpy())
+
+
+def test_a_second_run_without_the_callback_is_refused_until_the_schedule_has_ended():
+    model = _model(tfprune.PolynomialDecay(0.0, 0.5, 0, 12, frequency=1))
+    x, y = _data(8)
+    with pytest.warns(UserWarning, match="The run ends at step 8"):
+        _fit(model, 8)
+    with pytest.raises(ValueError, match="without the callback"):
+        model.fit(x, y, 4, verbose=0)
+    with pytest.raises(ValueError, match="without the callback"):
+        model.train_on_batch(x[:4], y[:4])
+    with pytest.raises(ValueError, match="without the callback"):
+        model(x[:4], training=True)
+    _fit(model, 8)
+    model.fit(x, y, 4, verbose=0)  # the masks are what they will be
+    model(x[:4], training=True)
+    assert np.mean(tfprune.strip_pruning(model).get_weights()[0] == 0) == 0.5
+
+
+def test_weights_of_an_earlier_epoch_bring_their_step_along():
+    model = _model(tfprune.PolynomialDecay(0.0, 0.8, 0, 16, power=1, frequency=4))
+    x, y = _data(8)
+    best = keras.callbacks.EarlyStopping("loss", patience=9, mode="max", restore_best_weights=True)
+    with pytest.warns(UserWarning, match="not 79.98 %|not 80.0%"):
+        model.fit(x, y, 4, 2, verbose=0, callbacks=[best, tfprune.UpdatePruningStep()])
+    assert wrappers(model)[0].read_step() == 8
+    _fit(model, 8)
+    assert _sparsity(model) == [0.7998]
+
+
+def test_a_callback_serves_a_loop_of_ones_own_after_a_fit():
+    model = _model(tfprune.ConstantSparsity(0.5, 0, frequency=100))
+    x, y = _data(8)
+    callback = tfprune.UpdatePruningStep()
+    model.fit(x, y, 4, verbose=0, callbacks=[callback])
+    callback.on_train_begin()
+    for _ in range(3):
+        callback.on_train_batch_begin(-1)
+        model.train_on_batch(x[:4], y[:4])
+    callback.on_epoch_end(0)
+    callback.on_train_end()
+    assert wrappers(model)[0].read_step() == 11
 
 
 def test_backup_and_restore_goes_on_after_a_crash(tmp_path):

@@ -16,7 +16,19 @@ PACKAGE = pathlib.Path(tfprune.__file__).parent
 # its neighbours too. A new file belongs here.
 HOUSE = (
     ("version", "schedules", "layouts", "patterns", "masks", "files", "states"),
-    ("family", "registry", "signatures", "wrapper", "decisions", "cloning", "keras3", "legacy"),
+    (
+        "family",
+        "registry",
+        "signatures",
+        "substitution",
+        "decisions",
+        "cloning",
+        "wrapper",
+        "keras3",
+        "legacy",
+        "optimizers",
+        "train_function",
+    ),
     ("strip",),
     ("rules", "callbacks", "weightfiles", "image_files"),
     ("prune", "tensorboard", "summary", "export", "datasets"),

@@ -184,6 +184,110 @@ def test_bad_arguments_of_tfmot_calls():
             prune(layer, **arguments)
 
 
+def test_unknown_arguments_are_refused(small_model):
+    for thing in (small_model, [keras.layers.Dense(2)]):
+        with pytest.raises(TypeError, match="pruning_shedule"):
+            tfprune.prune_low_magnitude(thing, pruning_shedule=tfprune.ConstantSparsity(0.9, 0))
+    with pytest.raises((TypeError, ValueError), match="pruning_shedule"):
+        tfprune.prune_low_magnitude(keras.layers.Dense(2), pruning_shedule=None)
+
+
+class RefuseAll(tfprune.PruningPolicy):
+    def allow_pruning(self, layer):
+        return False
+
+    def ensure_model_supports_pruning(self, model):
+        pass
+
+
+def test_a_policy_is_asked_about_a_single_layer_and_in_a_list():
+    with pytest.raises(ValueError, match="RefuseAll does not allow it"):
+        tfprune.prune_low_magnitude(keras.layers.Dense(2), pruning_policy=RefuseAll())
+    dense = keras.layers.Dense(2)
+    assert tfprune.prune_low_magnitude([dense], pruning_policy=RefuseAll()) == [dense]
+    with pytest.raises(TypeError, match="allow_pruning` and `ensure_model"):
+        tfprune.prune_low_magnitude(dense, pruning_policy="all")
+
+
+def test_a_model_in_a_list_is_pointed_out(small_model):
+    with pytest.warns(UserWarning, match="it is a model: wrap it by itself"):
+        assert tfprune.prune_low_magnitude([small_model]) == [small_model]
+
+
+def test_weights_that_are_not_finite_are_refused_before_and_after(small_model):
+    wide = small_model.get_layer("wide")
+    pruned = tfprune.prune_low_magnitude(small_model, tfprune.ConstantSparsity(0.5, 0))
+    wide.kernel.assign(np.full(wide.kernel.shape, np.nan))
+    with pytest.warns(UserWarning, match="wide .*NaN or infinite"):
+        tfprune.prune_low_magnitude(small_model)
+    with pytest.raises(ValueError, match="'wide' cannot be pruned: its weights hold NaN"):
+        tfprune.prune_low_magnitude(wide)
+    pruned.get_layer("prune_low_magnitude_wide").layer.kernel.assign(wide.kernel)
+    with pytest.raises(ValueError, match="wide/kernel holds NaN"):
+        tfprune.strip_pruning(pruned)
+
+
+class OwnBlock(keras.layers.Layer):
+    """Wraps a layer of its own, as in a subclassed model."""
+
+    def __init__(self, wrap=True, **kwargs):
+        super().__init__(**kwargs)
+        self.wrap = wrap
+        dense = keras.layers.Dense(4)
+        self.dense = tfprune.prune_low_magnitude(dense) if wrap else dense
+
+    def build(self, shape):
+        self.dense.build(shape)
+
+    def call(self, x, training=None):
+        return self.dense(x, training=training)
+
+    def get_config(self):
+        return {**super().get_config(), "wrap": self.wrap}
+
+
+def test_wrappers_inside_a_layer_of_ones_own_are_not_taken_for_stripped(tmp_path):
+    model = keras.Sequential([keras.Input((8,)), OwnBlock(name="own"), keras.layers.Dense(2)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # "own" is not left dense
+        pruned = tfprune.prune_low_magnitude(model)
+    pruned.compile("sgd", "mse")
+    x = np.random.default_rng(0).random((16, 8), np.float32)
+    pruned.fit(x, x[:, :2], verbose=0, callbacks=[tfprune.UpdatePruningStep()])
+    with pytest.raises(ValueError, match="inside a model or layer of your own class"):
+        tfprune.strip_pruning(pruned)
+    layers = [keras.Input((8,)), OwnBlock(wrap=False), keras.layers.Dense(2)]
+    plain = keras.Sequential(layers)
+    plain.set_weights(tfprune.stripped_weights(pruned))
+    np.testing.assert_allclose(plain(x), pruned(x), rtol=1e-6)
+    assert np.mean(plain.get_weights()[0] == 0) == 0.5
+    tfprune.export_tflite(pruned, tmp_path / "own.tflite")
+    assert (tmp_path / "own.tflite").exists()
+
+
+class OwnSequential(keras.Sequential):
+    pass
+
+
+def test_a_subclass_of_sequential_is_told_that_its_class_is_lost():
+    with pytest.warns(UserWarning, match="what its class OwnSequential adds"):
+        tfprune.prune_low_magnitude(OwnSequential([keras.Input((8,)), keras.layers.Dense(2)]))
+
+
+@pytest.mark.parametrize(("block", "sparsity"), [((1, 4), 0.5), ((4, 4), 0.3)])
+def test_ragged_blocks_that_are_pruned_are_not_called_short(block, sparsity):
+    model = keras.Sequential([keras.Input((53,)), keras.layers.Dense(10, name="out")])
+    pruned = tfprune.prune_low_magnitude(
+        model, tfprune.ConstantSparsity(sparsity, 0), block_size=block
+    )
+    pruned.compile("sgd", "mse")
+    x = np.random.default_rng(0).random((16, 53), np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pruned.fit(x, x[:, :10], verbose=0, callbacks=[tfprune.UpdatePruningStep()])
+        tfprune.strip_pruning(pruned)
+
+
 def test_a_policy_decides_layer_by_layer(small_model):
     class OnlyDense(tfprune.PruningPolicy):
         def allow_pruning(self, layer):

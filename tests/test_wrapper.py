@@ -261,6 +261,140 @@ def test_initial_state_and_keyword_arguments_reach_the_wrapped_layer():
     assert attention.key_dense.kernel.shape == (6, 2, 4)
 
 
+def test_calls_of_attention_with_masks_and_flags_reach_it_as_without_the_wrapper():
+    attention = layers.MultiHeadAttention(2, 4)
+    wrapped = PruneLowMagnitude(attention)
+    x = np.random.default_rng(0).random((2, 5, 6), np.float32)
+    mask = np.tril(np.ones((1, 5, 5), bool))
+    for kwargs in (
+        {"attention_mask": mask, "use_causal_mask": True},
+        {"key": x * 2, "return_attention_scores": True},
+        {"query": x, "value": x, "use_causal_mask": True},
+    ):
+        args = () if "query" in kwargs else (x, x)
+        for ours, theirs in zip(
+            keras.tree.flatten(wrapped(*args, **kwargs)),
+            keras.tree.flatten(attention(*args, **kwargs)),
+            strict=True,
+        ):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+def test_a_functional_model_that_calls_attention_so_is_wrapped_saved_and_stripped(tmp_path):
+    x = keras.Input((5, 6))
+    mask = keras.Input((5, 5), dtype="bool")
+    y = layers.MultiHeadAttention(2, 4, name="m")(x, x, attention_mask=mask, use_causal_mask=True)
+    model = keras.Model([x, mask], y)
+    pruned = tfprune.prune_low_magnitude(model, tfprune.ConstantSparsity(0.5, 0))
+    pruned.save(tmp_path / "p.keras")
+    again = keras.models.load_model(tmp_path / "p.keras")
+    rng = np.random.default_rng(0)
+    inputs = [rng.random((2, 5, 6), np.float32), np.tril(np.ones((2, 5, 5), bool))]
+    with pytest.warns(UserWarning, match="not pruned as its schedules say"):
+        stripped = tfprune.strip_pruning(again)
+    for other in (pruned, again, stripped):
+        np.testing.assert_allclose(model(inputs), other(inputs), rtol=1e-6)
+
+
+def test_a_stateful_rnn_keeps_its_state_and_forgets_it_when_told():
+    rnn = layers.LSTM(4, stateful=True)
+    plain = keras.Sequential([keras.Input(batch_shape=(2, 5, 3)), rnn])
+    pruned = tfprune.prune_low_magnitude(plain)
+    x = np.random.default_rng(0).random((2, 5, 3), np.float32)
+    first = np.array(plain(x))
+    for _ in range(2):
+        np.testing.assert_allclose(pruned(x), first, rtol=1e-5)
+        first = np.array(plain(x))
+    assert pruned.layers[0].stateful
+    pruned.layers[0].reset_state()
+    rnn.reset_state()
+    np.testing.assert_allclose(pruned(x), plain(x), rtol=1e-5)
+
+
+class Counting(layers.Dense):
+    """Has a metric, which Keras does not count among a layer's variables."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(units, **kwargs)
+        self.mean = keras.metrics.Mean()
+
+    def call(self, x, scale=1.0, other=None):
+        y = super().call(x) * scale
+        self.mean.update_state(y)
+        return y if other is None else y + other
+
+
+def test_metrics_inside_the_wrapped_layer_are_updated_and_mixed_arguments_arrive():
+    layer = Counting(3)
+    wrapper = PruneLowMagnitude(layer)
+    x = np.ones((2, 4), "float32")
+    y = wrapper(x, scale=2.0, other=np.ones((2, 3), "float32"))
+    np.testing.assert_allclose(layer.mean.result(), np.mean(y) - 1.0, rtol=1e-5)
+
+
+class Pair(layers.Layer):
+    """Holds two layers whose kernels have one name."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.first = layers.Dense(16, name="first")
+        self.second = layers.Dense(4, name="second")
+
+    def build(self, shape):
+        self.first.build(shape)
+        self.second.build((*shape[:-1], 16))
+
+    def call(self, x):
+        return self.second(self.first(x))
+
+    def get_prunable_weights(self):
+        return [self.first.kernel, self.second.kernel]
+
+
+def test_two_weights_of_one_name_in_a_layer_are_told_apart(tmp_path):
+    wrapper = PruneLowMagnitude(Pair(name="pair"), pattern="2:4")
+    model = keras.Sequential([keras.Input((3,)), wrapper])
+    # 3 inputs are too few for 2:4 in the first; the second, 16 inputs, is pruned all the same.
+    assert list(wrapper.skipped) == ["first/kernel"]
+    assert [state.name for state in wrapper.states()] == ["second/kernel"]
+
+    model = keras.Sequential([keras.Input((8,)), PruneLowMagnitude(Pair(name="pair"))])
+    model.compile("sgd", "mse")
+    x = np.random.default_rng(0).random((16, 8), np.float32)
+    callbacks = [tfprune.UpdatePruningStep(), tfprune.PruningSummaries(tmp_path)]
+    model.fit(x, x[:, :4], 4, 2, verbose=0, callbacks=callbacks)
+    assert [s.sparsity for s in model.layers[0].states()] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    "offer", [lambda self: [self.kernel, self.bias], lambda self: self.kernel, lambda self: [1.0]]
+)
+def test_what_is_no_list_of_variables_is_refused(offer):
+    kind = type("Odd", (layers.Dense,), {"get_prunable_weights": offer})
+    with pytest.raises(ValueError, match="`get_prunable_weights` of the layer 'odd' must return"):
+        PruneLowMagnitude(kind(3, use_bias=False, name="odd")).build((None, 4))
+
+
+@pytest.mark.parametrize("change", [lambda a: a.enable_lora(2), lambda a: a.quantize("int8")])
+def test_a_layer_changed_behind_the_wrapper_is_refused(change):
+    model = tfprune.prune_low_magnitude(keras.Sequential([keras.Input((8,)), layers.Dense(4)]))
+    change(model.layers[0].layer)
+    with pytest.raises(ValueError, match="changed after it was wrapped"):
+        model(np.ones((1, 8), "float32"))
+
+
+def test_a_saved_model_loads_wherever_tfprune_is_imported(run_python, tmp_path):
+    model = tfprune.prune_low_magnitude(keras.Sequential([keras.Input((8,)), layers.Dense(4)]))
+    for name in ("m.keras", "m.h5"):
+        model.save(tmp_path / name)
+        load = f"keras.models.load_model({str(tmp_path / name)!r})"
+        for code in ("import tfprune, keras", "import keras, tfprune"):
+            assert "PruneLowMagnitude" in run_python(f"{code}; print({load}.layers)")
+        assert "Prune" in run_python(
+            f"import keras, tfprune\nwith tfprune.prune_scope(): print({load}.layers)"
+        )
+
+
 def test_training_without_the_callback_says_so(small_model, batch):
     pruned = tfprune.prune_low_magnitude(small_model)
     pruned.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))

@@ -5,7 +5,7 @@ The map of the house (upper floors import lower ones, never the other way round)
 - numpy only: `schedules` (when, how much), `layouts` (which axes are inputs), `patterns` (where
   zeros may stand), `masks` (scores to masks), `files` (whole or not at all)
 - layers: `family`, `registry` (which weights), `wrapper` (Keras 3), `legacy` (tf_keras through
-  tfmot), `cloning`, `decisions`, `strip`
+  tfmot), `cloning`, `decisions`, `strip`, `optimizers` (which leave zeros alone)
 - workflows: `rules`, `prune`, `callbacks`, `tensorboard`, `summary`, `export`, `weightfiles`
 - commands: `quickstart`, `cli`
 
@@ -14,7 +14,8 @@ Names are loaded when first used, so that `tfprune --help` need not wait for Ten
 
 from __future__ import annotations
 
-import importlib
+import importlib.abc
+import importlib.util
 import sys
 import types
 from typing import TYPE_CHECKING, Any
@@ -115,6 +116,35 @@ class _Package(types.ModuleType):
 
 
 sys.modules[__name__].__class__ = _Package
+
+
+class _WhenKerasLoads(importlib.abc.MetaPathFinder):
+    """Registers the wrapper with Keras once Keras is there, so that saved models load.
+
+    `import tfprune` alone must be enough for `keras.models.load_model`, and must not load Keras.
+    """
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
+        if fullname != "keras":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec("keras")
+        if spec is None or spec.loader is None:
+            return None
+        load = spec.loader.exec_module
+
+        def load_and_register(module: types.ModuleType) -> None:
+            load(module)
+            importlib.import_module("tfprune.wrapper")
+
+        spec.loader.exec_module = load_and_register
+        return spec
+
+
+if "keras" in sys.modules:
+    importlib.import_module("tfprune.wrapper")
+else:
+    sys.meta_path.insert(0, _WhenKerasLoads())
 
 
 def __dir__() -> list[str]:

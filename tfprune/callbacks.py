@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfprune import optimizers, train_function
 from tfprune.family import require_family
 from tfprune.states import StepCounter
 from tfprune.strip import pruned_layers, shortfalls
@@ -75,7 +76,7 @@ class UpdatePruningStep(FamilyCallback):
     def _reset(self) -> None:
         self._layers: list[Any] = []
         self._checked: dict[int, int] = {}  # by id of the layer: updates up to here are done
-        self._counter = StepCounter()
+        self._counter = StepCounter(self)
         self._batches = 0
         self._epoch = 0
         self._open: int | None = None
@@ -88,6 +89,7 @@ class UpdatePruningStep(FamilyCallback):
         self._legacy = require_family(model, "a model") == "tf_keras"
         self._target = model
         self._model = model
+        self.params = {}  # `fit` sets them next; those of an earlier `fit` say nothing here
 
     # -- Hooks ---------------------------------------------------------------------------------
 
@@ -104,7 +106,8 @@ class UpdatePruningStep(FamilyCallback):
     def on_epoch_begin(self, epoch, logs=None):
         """Say what the run will reach, before its first step."""
         self._epoch = epoch
-        self._find_layers()
+        if self._find_layers():
+            self._settle()  # what other callbacks load between epochs need not be masked
 
     def on_train_batch_begin(self, batch, logs=None):
         """Update the masks if the schedule asks for it before this step."""
@@ -121,6 +124,8 @@ class UpdatePruningStep(FamilyCallback):
         self._open = None
         self._find_layers()
         self._update()
+        if batch + 1 == (self.params or {}).get("steps") and not self._legacy:
+            self._store_steps()  # at the end of an epoch others may copy the weights
 
     def on_epoch_end(self, epoch=None, logs=None, batch=None):
         """Mask the weights again, so that a model saved now is sparse."""
@@ -148,6 +153,10 @@ class UpdatePruningStep(FamilyCallback):
         if not self._legacy:
             for layer in self._layers:
                 layer.detach()
+                layer.finished = layer.pruning_schedule.final_sparsity is not None and not (
+                    shortfalls([layer])
+                )
+        self.params = {}
 
     # -- Counting ------------------------------------------------------------------------------
 
@@ -180,10 +189,20 @@ class UpdatePruningStep(FamilyCallback):
         iterations = getattr(getattr(self._target, "optimizer", None), "iterations", None)
         return None if iterations is None else int(np.asarray(iterations))
 
+    def _note_iterations(self) -> None:
+        iterations = self._iterations()
+        if iterations is not None:
+            self._iterations_at_begin = iterations - self._counter.updates
+            self._counter.optimizer_counts = self._in_fit()
+
+    def optimizer_updates(self) -> int:
+        """Return how often the optimizer has updated the weights since this run began."""
+        return (self._iterations() or 0) - (self._iterations_at_begin or 0)
+
     def _count_again(self) -> None:
         """Take the optimizer's word where executions of unknown length were counted."""
         if self._recount and self._iterations_at_begin is not None:
-            self._counter.updates = (self._iterations() or 0) - self._iterations_at_begin
+            self._counter.updates = self.optimizer_updates()
             self._batches = self._counter.updates * self._accumulation()
         self._recount = False
 
@@ -203,28 +222,27 @@ class UpdatePruningStep(FamilyCallback):
             if self._legacy:
                 layer.start()
                 continue
-            self._recover(layer)
             step = layer.attach(self._counter)
-            # A run that goes on from a checkpoint has done the update of its own step.
-            self._checked[id(layer)] = step if step > 0 else -1
+            # Whether a checkpoint was taken before or after the update of its own step is not
+            # known; doing that again changes nothing.
+            self._checked[id(layer)] = step - 1
         if self._layers:
             self._counter.stop_waiting()
-            iterations = None if self._legacy else self._iterations()
-            if iterations is not None:
-                self._iterations_at_begin = iterations - self._counter.updates
+            if not self._legacy:
+                self._trust()
+                self._note_iterations()
             if self._in_fit():
                 self._forecast()
         return self._layers
 
-    def _recover(self, layer: Any) -> None:
-        """Forget a training function whose first trace a wrapper refused for want of a callback.
-
-        TensorFlow would go on with the half-traced function and fail for a reason of its own.
-        """
-        if layer.refused_training:
-            layer.refused_training = False
-            if self._in_fit():
-                self._target.make_train_function(force=True)
+    def _trust(self) -> None:
+        """Spare the forward pass the masks in layers whose cut weights stay at zero in this run."""
+        for layer in self._layers:
+            weights = [weight for weight, _, _ in layer.pruning_vars]
+            layer.apply_masks()
+            layer.zeros_hold = self._in_fit() and optimizers.keeps_zeros(self._target, weights)
+            optimizers.cut_momentum(self._target, layer)
+        train_function.refresh(self._target, self._layers)
 
     def _update(self) -> None:
         """Update the masks of every layer for which an update has come due."""
@@ -233,7 +251,7 @@ class UpdatePruningStep(FamilyCallback):
         due = []
         for layer in self._layers:
             step = layer.read_step()
-            after = self._checked[id(layer)]
+            after = min(self._checked[id(layer)], step)  # an earlier state may have been loaded
             at = layer.pruning_schedule.update_between(after, step) if step > after else None
             self._checked[id(layer)] = step
             if at is not None:
@@ -241,14 +259,29 @@ class UpdatePruningStep(FamilyCallback):
         if due:
             self._sync()
             for layer, at in due:
+                optimizers.doubt(layer)
                 layer.update_masks(at)
+                optimizers.cut_momentum(self._target, layer)
+            train_function.refresh(self._target, self._layers)
 
     def _settle(self) -> None:
+        """Bring everything to rest: weights masked, momentum cut, steps stored."""
+        if self._legacy:
+            for layer in self._layers:
+                layer.apply_masks()
+            return
         self._sync()
         for layer in self._layers:
+            optimizers.doubt(layer)
             layer.apply_masks()
-            if not self._legacy:
-                layer.store_step()
+            optimizers.cut_momentum(self._target, layer)
+        self._store_steps()
+        train_function.refresh(self._target, self._layers)
+
+    def _store_steps(self) -> None:
+        self._sync()
+        for layer in self._layers:
+            layer.store_step()
 
     def _sync(self) -> None:
         """Bring the weights back into the model: under JAX they live outside it in an epoch."""

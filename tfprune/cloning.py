@@ -59,6 +59,14 @@ def clone(
         pairs.append((layer, new))
         return new
 
+    for one in _models(model):
+        if isinstance(one, keras.Sequential) and type(one) is not keras.Sequential:
+            warnings.warn(
+                f"The copy of '{one.name}' is a plain `keras.Sequential`: what its class "
+                f"{type(one).__name__} adds (a `train_step`, say) is not in it. Write it as a "
+                "subclass of a Functional `keras.Model`, whose copies keep their class.",
+                stacklevel=2,
+            )
     with _not_compiled(model):
         copy = keras.models.clone_model(model, clone_function=clone_function, recursive=True)
     for old, new in pairs:

@@ -84,12 +84,28 @@ def wrap_model(model: Any, chosen: dict[int, Decision]) -> Any:
     return cloning.clone(model, replace, inner)
 
 
+def can_strip(model: Any) -> bool:
+    """Tell whether every wrapper is a layer of the graph, not inside a class of the user's own."""
+    if is_wrapped(model):
+        return True
+    return is_graph(model) and _in_graph(model) >= {id(w) for w in pruned_layers(model)}
+
+
+def _in_graph(model: Any) -> set[int]:
+    """Return the ids of the layers of a model and of the models nested in it."""
+    found: set[int] = set()
+    for layer in model.layers:
+        found |= _in_graph(layer) if is_graph(layer) else {id(layer)}
+    return found
+
+
 def strip(model: Any) -> Any:
     """Mask a model or wrapped layer once more, and return it without wrappers."""
-    if not is_wrapped(model) and not is_graph(model):
+    if not can_strip(model):
         raise ValueError(
-            "Cannot strip a subclassed model: only its class knows how its layers are put "
-            "together. Build the same model with plain layers and hand over the weights:\n\n"
+            "Cannot strip layers that were wrapped inside a model or layer of your own class: only "
+            "that class knows how they are put together. Build the same model with plain layers "
+            "and hand over the weights:\n\n"
             "    plain = MyModel(pruning=False)\n"
             "    plain(some_inputs)  # builds it\n"
             "    plain.set_weights(tfprune.stripped_weights(model))\n\n"

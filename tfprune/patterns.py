@@ -118,6 +118,13 @@ class Block:
         blocks = -(-height // self.size[0]) * -(-width // self.size[1])
         return 1.0 - masks.kept_count(blocks, sparsity) / blocks
 
+    def least_sparsity(self, shape: tuple[int, ...], layout: Layout, sparsity: float) -> float:
+        """Return the fraction of zeros if the smallest blocks go, those at ragged edges."""
+        height, width = layout.matrix_shape(shape)
+        sizes = np.sort(np.outer(_parts(height, self.size[0]), _parts(width, self.size[1])).ravel())
+        removed = sizes.size - masks.kept_count(sizes.size, sparsity)
+        return float(sizes[:removed].sum()) / (height * width)
+
 
 @dataclasses.dataclass(frozen=True)
 class NM:
@@ -239,6 +246,11 @@ def from_tfmot(block_size, block_pooling_type, sparsity_m_by_n) -> Pattern:
             f"Received: block_size={block_size!r}, sparsity_m_by_n={sparsity_m_by_n!r}"
         )
     return NM(*_two_integers(sparsity_m_by_n, "sparsity_m_by_n", least=1))
+
+
+def _parts(length: int, step: int) -> np.ndarray:
+    """Return the lengths of the parts that steps cut a length into, the last one ragged."""
+    return np.diff(np.append(np.arange(0, length, step), length))
 
 
 def _two_integers(value, name: str, least: int) -> tuple[int, int]:

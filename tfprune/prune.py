@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import keras
+
 from tfprune import decisions, patterns
 from tfprune import rules as rules_
 from tfprune.decisions import Decision
@@ -89,6 +91,7 @@ def prune_low_magnitude(
     Raises:
         ValueError: for something that is neither, a layer that cannot be pruned, a model in which
             nothing can be pruned, or a subclassed model (wrap its layers by hand).
+        TypeError: for an argument that is not among these, or a policy that is none.
 
     Example:
 
@@ -108,6 +111,8 @@ def prune_low_magnitude(
     schedule = get_schedule(pruning_schedule)
     pattern = patterns.from_tfmot(block_size, block_pooling_type, sparsity_m_by_n)
 
+    _require_policy(pruning_policy)
+
     def plan(layer: Any, path: str) -> _Plan:
         del path
         if pruning_policy is not None and not pruning_policy.allow_pruning(layer):
@@ -115,14 +120,16 @@ def prune_low_magnitude(
         return _Plan(schedule, pattern)
 
     if isinstance(to_prune, (list, tuple)):
+        _require_no_more(kwargs, "a list of layers")
         return _prune_list(list(to_prune), plan)
     keras_ = room(require_family(to_prune, "a layer, a list of layers, or a model"))
     if keras_.is_model(to_prune):
+        _require_no_more(kwargs, "a model")
         _require_graph(to_prune, keras_)
         if pruning_policy is not None:
             pruning_policy.ensure_model_supports_pruning(to_prune)
         return _prune_model(to_prune, plan, keras_)
-    reason = keras_.reason_against(to_prune, schedule, pattern)
+    reason = plan(to_prune, "").reason or keras_.reason_against(to_prune, schedule, pattern)
     if reason is not None:
         raise ValueError(f"The layer '{to_prune.name}' cannot be pruned: {reason}.")
     return keras_.wrap(to_prune, schedule, pattern, **kwargs)
@@ -189,6 +196,7 @@ def prune_scope() -> contextlib.AbstractContextManager:
     """
     if "tf_keras" in sys.modules:
         return room("tf_keras").scope()
+    room("keras")  # registers the wrapper
     return contextlib.nullcontext()
 
 
@@ -247,6 +255,8 @@ def _decide(layer: Any, path: str, plan: _Plan, keras_: Any) -> Decision:
         return Decision(path, reason="wrapped already", expected=True)
     if plan.reason is not None:
         return Decision(path, reason=plan.reason, expected=True)
+    if isinstance(layer, keras.layers.Layer) and keras_.pruned_layers(layer):
+        return Decision(path, reason="layers inside it are wrapped already", expected=True)
     assert plan.schedule is not None
     assert plan.pattern is not None
     reason = keras_.reason_against(layer, plan.schedule, plan.pattern)
@@ -275,6 +285,24 @@ def _require_used(rule: Rule, paths: list[str], made: list[Decision]) -> None:
     if not rule.skip and all(d.reason for d in matched):
         reasons = "; ".join(f"{d.path}: {d.reason}" for d in matched)
         raise ValueError(f"The rule ({rule}) matches no layer that can be pruned. {reasons}")
+
+
+def _require_policy(policy: Any) -> None:
+    asked = ("allow_pruning", "ensure_model_supports_pruning")
+    if policy is not None and not all(callable(getattr(policy, name, None)) for name in asked):
+        raise TypeError(
+            "`pruning_policy` must be a `tfprune.PruningPolicy`, an object with the methods "
+            f"`{'` and `'.join(asked)}`. Received: {policy!r}"
+        )
+
+
+def _require_no_more(kwargs: dict[str, Any], what: str) -> None:
+    if kwargs:
+        raise TypeError(
+            f"`prune_low_magnitude` takes no such arguments for {what}; those it knows are "
+            "pruning_schedule, block_size, block_pooling_type, pruning_policy and "
+            f"sparsity_m_by_n. Received: {', '.join(kwargs)}"
+        )
 
 
 def _require_graph(model: Any, keras_: Any) -> None:

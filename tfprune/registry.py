@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
-from keras import layers
+from keras import layers, ops
 
 from tfprune import layouts
 from tfprune.layouts import Layout
@@ -125,6 +126,8 @@ def reason_against(layer: keras.layers.Layer) -> str | None:
     """Return why a layer cannot be pruned, None if it can; works on unbuilt layers too."""
     name = type(layer).__name__
     if isinstance(layer, keras.Model):
+        if isinstance(layer, keras.Sequential) or hasattr(layer, "operations"):
+            return "it is a model: wrap it by itself"
         return "a model within the model that is not Sequential or Functional: wrap its layers"
     if not _is_known(layer):
         if isinstance(layer, _DEPTHWISE):
@@ -144,6 +147,8 @@ def reason_against(layer: keras.layers.Layer) -> str | None:
             return "it is quantized already: prune first, quantize on export"
         if not any(True for _ in _weights(layer, "")):
             return "no weights to prune"
+        if not all(bool(ops.all(ops.isfinite(w.variable.value))) for w in _weights(layer, "")):
+            return "its weights hold NaN or infinite values: training has diverged"
     return None
 
 
@@ -180,9 +185,10 @@ def _cells(layer) -> list:
 
 def _weights(layer, prefix: str) -> Iterator[PrunableWeight]:
     if hasattr(layer, "get_prunable_weights"):
-        for variable in layer.get_prunable_weights():
+        variables = _offered(layer)
+        for name, variable in zip(_names(variables), variables, strict=True):
             layout = layouts.of_kernel(len(variable.shape))
-            yield PrunableWeight(prefix + variable.name, variable, layout)
+            yield PrunableWeight(prefix + name, variable, layout)
     elif isinstance(layer, layers.TimeDistributed):
         yield from _weights(layer.layer, prefix)
     elif isinstance(layer, layers.Bidirectional):
@@ -203,6 +209,42 @@ def _weights(layer, prefix: str) -> Iterator[PrunableWeight]:
                 variable = getattr(layer, attribute)
                 yield PrunableWeight(prefix + attribute, variable, layout(layer, variable))
                 return
+
+
+def _offered(layer) -> list:
+    """Return what a layer of the user's own offers for pruning, checked."""
+    offered = layer.get_prunable_weights()
+    whole = isinstance(offered, (list, tuple))
+    if not whole or not all(isinstance(v, keras.Variable) for v in offered):
+        raise ValueError(
+            f"`get_prunable_weights` of the layer '{layer.name}' must return a list of its "
+            "variables (`keras.Variable`), such as `[self.kernel]`, leaving out those that are "
+            f"None. Received: {offered!r}"
+        )
+    return list(offered)
+
+
+def _names(variables: list) -> list[str]:
+    """Return the variables' names, with the layers they are in where names alone are not unique.
+
+    Example: two layers within the layer have `first/kernel` and `second/kernel`.
+    """
+    names = [v.name for v in variables]
+    if len(set(names)) == len(names):
+        return names
+    return unique(["/".join(v.path.split("/")[-2:]) for v in variables])
+
+
+def unique(names: list[str]) -> list[str]:
+    """Number the names that come again, as layers of two nested models may be named alike.
+
+    Example: `unique(["dense", "conv", "dense"])` is `["dense", "conv", "dense_1"]`.
+    """
+    found: list[str] = []
+    for name in names:
+        numbered = (f"{name}_{n}" for n in itertools.count(1))
+        found.append(next(n for n in itertools.chain([name], numbered) if n not in found))
+    return found
 
 
 def _cell_weights(cell, prefix: str) -> Iterator[PrunableWeight]:

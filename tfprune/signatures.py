@@ -1,7 +1,7 @@
-"""The shapes that a layer's `build` wants, worked out from the arguments of its `call`.
+"""What a wrapper must know of the arguments that the layer inside it takes.
 
-Keras does this for a layer itself; a wrapper that takes whatever arguments its layer takes must do
-it for that layer.
+Keras works out for a layer the shapes that its `build` wants; a wrapper that takes whatever
+arguments its layer takes must do that for the layer.
 """
 
 from __future__ import annotations
@@ -32,3 +32,14 @@ def arguments_for(build, shapes: dict[str, Any]) -> dict[str, Any]:
     if len(names) == 1:
         return {names[0]: next(iter(shapes.values()))}
     return {name: shapes[name] for name in names if name in shapes}
+
+
+def with_training(signature: inspect.Signature) -> inspect.Signature:
+    """Return a signature that takes `training`, which the wrapper must know of."""
+    parameters = list(signature.parameters.values())
+    if "training" in signature.parameters:
+        return signature
+    training = inspect.Parameter("training", inspect.Parameter.KEYWORD_ONLY, default=None)
+    last = parameters and parameters[-1].kind is inspect.Parameter.VAR_KEYWORD
+    parameters.insert(len(parameters) - bool(last), training)
+    return signature.replace(parameters=parameters)

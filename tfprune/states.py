@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import weakref
+from typing import Any
 
 import numpy as np
 
@@ -17,11 +18,25 @@ class StepCounter:
     """Counts the optimizer updates of a run; the callback counts, its wrappers read.
 
     Attributes:
-        updates: optimizer updates since the run began.
+        updates: optimizer updates since the run began, as far as the callback was told.
+        optimizer_counts: whether the optimizer is the one that trains, so that it can be asked.
     """
 
-    def __init__(self):
+    def __init__(self, callback: Any = None):
         self.updates = 0
+        self.optimizer_counts = False
+        self._callback = None if callback is None else weakref.ref(callback)
+
+    def latest(self) -> int:
+        """Return the updates since the run began; the optimizer knows before the callback does."""
+        callback = self._callback and self._callback()
+        if callback is None or not self.optimizer_counts:
+            return self.updates
+        return max(self.updates, callback.optimizer_updates())
+
+    def is_kept(self) -> bool:
+        """Tell whether the callback still lives; one whose run was interrupted need not."""
+        return self._callback is None or self._callback() is not None
 
     def wait(self) -> None:
         """Let wrappers train although no callback is attached: theirs waits for the model."""

@@ -9,9 +9,10 @@ import keras
 import numpy as np
 
 from tfprune.family import family, require_family, room
+from tfprune.patterns import Block
 from tfprune.wrapper import wrappers
 
-# A block at a ragged edge, or a tie, may leave a weight this far from its target.
+# A tie may leave a weight this far from its target.
 _TOLERANCE = 0.005
 
 
@@ -32,11 +33,19 @@ def shortfalls(layers: list[Any]) -> list[str]:
             continue
         for state in layer.states():
             target = layer.pattern.expected_sparsity(state.weight.shape, state.layout, final, final)
-            if state.sparsity < target - _TOLERANCE:
+            least = target
+            if isinstance(layer.pattern, Block):  # ragged ones hold fewer weights than others
+                least = layer.pattern.least_sparsity(state.weight.shape, state.layout, final)
+            if state.sparsity < min(target, least) - _TOLERANCE:
                 phrases.append(
                     f"{layer.layer_name}/{state.name} is at {state.sparsity:.1%}, not {target:.1%}"
                 )
     return phrases
+
+
+def can_strip(model: Any) -> bool:
+    """Tell whether `strip_pruning` can take a model's wrappers off."""
+    return room(family(model) or "keras").can_strip(model)
 
 
 def strip_pruning(model: Any) -> Any:
@@ -53,7 +62,8 @@ def strip_pruning(model: Any) -> Any:
         layer inside it. For tf_keras, what tfmot's `strip_pruning` returns.
 
     Raises:
-        ValueError: if it is neither, or a subclassed model (the message shows the way round).
+        ValueError: if it is neither, a subclassed model (the message shows the way round), or
+            its weights are NaN or infinite.
 
     Example:
 
@@ -65,6 +75,7 @@ def strip_pruning(model: Any) -> Any:
     Source: tfmot's `strip_pruning`; unlike it, weights are masked once more and checked.
     """
     kind = require_family(model, "a model with wrapped layers, or a wrapped layer,")
+    _require_finite(model)
     missed = shortfalls(pruned_layers(model))
     if missed:
         warnings.warn(
@@ -76,6 +87,17 @@ def strip_pruning(model: Any) -> Any:
     return room(kind).strip(model)
 
 
+def _require_finite(model: Any) -> None:
+    for layer in pruned_layers(model):
+        for state in layer.states():
+            if not np.isfinite(state.weight).all():
+                raise ValueError(
+                    f"The weight {layer.layer_name}/{state.name} holds NaN or infinite values: "
+                    "training has diverged. Strip a checkpoint from before. Received: "
+                    f"{np.count_nonzero(~np.isfinite(state.weight))} of {state.weight.size} values"
+                )
+
+
 def stripped_weights(model: keras.Model) -> list[np.ndarray]:
     """Return the weights of a Keras 3 model, masked and without the pruning wrappers' own.
 
@@ -84,6 +106,12 @@ def stripped_weights(model: keras.Model) -> list[np.ndarray]:
 
     Example: `plain.set_weights(tfprune.stripped_weights(model))`.
     """
+    if require_family(model, "a model") == "tf_keras":
+        raise ValueError(
+            "`stripped_weights` takes Keras 3 models. In a tf_keras model take the wrappers off "
+            "layer by layer: `plain.dense.set_weights(tfprune.strip_pruning(model.dense)"
+            f".get_weights())`. Received: {type(model).__name__}"
+        )
     own: set[int] = set()
     for wrapper in wrappers(model):
         wrapper.apply_masks()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from tfprune import decisions
 from tfprune.callbacks import FamilyCallback
 from tfprune.family import require_family, room
+from tfprune.registry import unique
 from tfprune.states import WeightState
 from tfprune.strip import pruned_layers
 
@@ -159,7 +159,7 @@ class PruningSummaries(FamilyCallback):
         """Return the wrapped layers; those of a model that is not built yet are found later."""
         if not self._layers:
             self._layers = pruned_layers(self._target)
-            self._names = _unique([layer.layer_name for layer in self._layers])
+            self._names = unique([layer.layer_name for layer in self._layers])
             if self._layers:
                 self._write_rules()
         return self._layers
@@ -236,18 +236,6 @@ def rules_page(model: Any) -> str:
         lines += ["", "| left dense | because |", "|---|---|"]
         lines += [f"| {d.path} | {d.reason} |" for d in dense]
     return "\n".join(lines)
-
-
-def _unique(names: list[str]) -> list[str]:
-    """Number the names that come again, as layers of two nested models may be named alike.
-
-    Example: `_unique(["dense", "conv", "dense"])` is `["dense", "conv", "dense_1"]`.
-    """
-    unique: list[str] = []
-    for name in names:
-        numbered = (f"{name}_{n}" for n in itertools.count(1))
-        unique.append(next(n for n in itertools.chain([name], numbered) if n not in unique))
-    return unique
 
 
 def _last_update(layers: list[Any]) -> int | None:

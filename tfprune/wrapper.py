@@ -9,6 +9,8 @@ How it works, and why so:
   weight stands for `weight * mask`. That is a public Keras call which works on every backend and
   under XLA, and gradients of pruned weights are zero. The call goes through `layer(...)`, not
   `layer.call(...)`, so that dtype policies, masks, losses and `training` keep their meaning.
+- While the callback vouches that cut weights are zero (`zeros_hold`), only the gradient is masked:
+  the forward pass would multiply zeros by zero, and cost a pass over the weights.
 - New masks are computed on the host, in numpy, by the callback `UpdatePruningStep`, not in the
   graph: exact, fast, and the training step itself costs one multiplication more.
 """
@@ -26,6 +28,7 @@ from tfprune import masks, patterns, registry, signatures
 from tfprune import schedules as schedules_
 from tfprune.schedules import ConstantSparsity
 from tfprune.states import StepCounter, WeightState
+from tfprune.substitution import mask_gradient, run_with
 
 # Wrappers by the id of their step variable: a public way to find them at any depth of any model,
 # subclassed ones too, since `model.variables` sees through every nesting.
@@ -92,6 +95,7 @@ class PruneLowMagnitude(keras.layers.Wrapper):
             raise ValueError(f"The layer '{layer.name}' cannot be pruned: {reason}.")
         if pruning_schedule is None:
             pruning_schedule = ConstantSparsity(0.5, 0)
+        self._signature = signatures.with_training(inspect.signature(layer.call))
         # The inner layer casts; this one must see weights in their full precision.
         kwargs.setdefault("dtype", layer.variable_dtype)
         kwargs.setdefault("name", f"prune_low_magnitude_{layer.name}")
@@ -108,13 +112,19 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         self.skipped: dict[str, str] = {}
         self.last_update_step: int | None = None
         self.refused_training = False
+        self.finished = False
+        self.zeros_hold = False
+        self.traced_unmasked = False
         self._counter: StepCounter | None = None
         self._step_at_attach = 0
+        self._stored_step = -1
+        self._variable_count = 0
         self._call_shapes: dict[str, Any] | None = None
         self._prunable: list[registry.PrunableWeight] = []
         self._masks: list[Any] = []
         self._thresholds: list[Any] = []
-        # `keras.Sequential([prune_low_magnitude(Dense(2, input_shape=(3,)))])` is built at once.
+        # `keras.Sequential([prune_low_magnitude(Dense(2, input_shape=(3,)))])` of tfmot's guides is
+        # built at once. Keras has no public way to ask for that shape.
         shape = getattr(layer, "_input_shape_arg", None)
         if shape is not None:
             self._input_shape_arg = shape
@@ -125,9 +135,6 @@ class PruneLowMagnitude(keras.layers.Wrapper):
 
     def __call__(self, *args, **kwargs):
         """Run the wrapped layer, with whatever arguments it takes."""
-        if not args:  # `attention(query=x, value=y)`: Keras wants the first one by position
-            first = next(iter(inspect.signature(self.layer.call).parameters))
-            args = (kwargs.pop(first),) if first in kwargs else ()
         if not self.built and not self.layer.built:
             self._call_shapes = signatures.shapes_of(self.layer.call, args, kwargs)
         return super().__call__(*args, **kwargs)
@@ -141,6 +148,7 @@ class PruneLowMagnitude(keras.layers.Wrapper):
                 self.layer.build(input_shape)
             self.layer.built = True
         self._prunable = self._check_pattern(registry.prunable_weights(self.layer))
+        self._variable_count = len(self.layer.variables)
         for weight in self._prunable:
             name = weight.name.replace("/", "_")
             self._masks.append(
@@ -188,27 +196,44 @@ class PruneLowMagnitude(keras.layers.Wrapper):
 
     # -- Running -------------------------------------------------------------------------------
 
-    def call(self, inputs, *args, training=None, **kwargs):
-        """Run the wrapped layer with `weight * mask` in the place of each pruned weight."""
+    @property
+    def call(self):
+        """Run the wrapped layer with `weight * mask` in the place of each pruned weight.
+
+        It has the signature of the wrapped layer's `call`, by which Keras sorts arguments, shapes
+        and masks.
+        """
+
+        def call(*args, **kwargs):
+            return self._run(*args, **kwargs)
+
+        call.__signature__ = self._signature  # type: ignore[attr-defined]
+        return call
+
+    def _run(self, *args, training=None, **kwargs):
         if training is not None:
             kwargs["training"] = training
-        if training and self.trainable and self._counter is None and not StepCounter.any_waiting():
+        if training and not self.may_train():
             self.refused_training = True
-            raise ValueError(_NO_CALLBACK.format(name=self.layer.name))
+            self.refuse_training()
+        if len(self.layer.variables) != self._variable_count:
+            raise ValueError(
+                f"The layer '{self.layer.name}' was changed after it was wrapped for pruning "
+                f"({registry.reason_against(self.layer) or 'its variables are others now'}). "
+                "Strip it first: `tfprune.strip_pruning`."
+            )
         values = {id(v): v.value for v in self.layer.variables}
         for weight, mask in zip(self._prunable, self._masks, strict=True):
             value = values[id(weight.variable)]
-            values[id(weight.variable)] = ops.multiply(value, ops.cast(mask.value, value.dtype))
-        mapping = [(v, values[id(v)]) for v in self.layer.variables]
-        with keras.StatelessScope(mapping, collect_losses=True) as scope:
-            before = {id(v): scope.get_current_value(v) for v in self.layer.variables}
-            outputs = self.layer(inputs, *args, **kwargs)
-        for variable in self.layer.non_trainable_variables:
-            value = scope.get_current_value(variable)
-            if value is not before[id(variable)]:
-                variable.assign(value)
-        if scope.losses:
-            self.add_loss(scope.losses)
+            if training and self.zeros_hold:
+                self.traced_unmasked = True
+                value = mask_gradient(value, mask.value)
+            else:
+                value = ops.multiply(value, ops.cast(mask.value, value.dtype))
+            values[id(weight.variable)] = value
+        outputs, losses = run_with(self.layer, values, args, kwargs)
+        if losses:
+            self.add_loss(losses)
         return outputs
 
     def compute_output_spec(self, *args, **kwargs):
@@ -227,6 +252,27 @@ class PruneLowMagnitude(keras.layers.Wrapper):
 
     # -- Pruning: the door that callbacks, summaries and strip_pruning go through ----------------
 
+    def may_train(self) -> bool:
+        """Tell whether a callback prunes this layer, or it is pruned as far as it will be."""
+        kept = self._counter is not None and self._counter.is_kept()
+        return kept or self.finished or not self.trainable or StepCounter.any_waiting()
+
+    def refuse_training(self) -> None:
+        """Raise the error that names the missing callback."""
+        raise ValueError(_NO_CALLBACK.format(name=self.layer.name))
+
+    @property
+    def stateful(self) -> bool:
+        """Whether the wrapped layer carries states from one batch to the next, as an RNN may."""
+        return bool(getattr(self.layer, "stateful", False))
+
+    def reset_state(self) -> None:
+        """Reset the states of a stateful RNN inside."""
+        if hasattr(self.layer, "reset_state"):
+            self.layer.reset_state()
+
+    reset_states = reset_state
+
     @property
     def pruning_vars(self) -> list[tuple[Any, Any, Any]]:
         """The (weight, mask, threshold) variables, as tfmot has them."""
@@ -240,7 +286,10 @@ class PruneLowMagnitude(keras.layers.Wrapper):
 
     def attach(self, counter: StepCounter) -> int:
         """Follow a callback's count of updates, from the stored step on, and return that step."""
-        self._step_at_attach = max(0, int(self.pruning_step.numpy()))
+        if self._counter is not None:
+            self.store_step()  # that run was interrupted
+        self._stored_step = int(self.pruning_step.numpy())
+        self._step_at_attach = max(0, self._stored_step)
         self._counter = counter
         return self._step_at_attach
 
@@ -248,6 +297,7 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         """Store the step and stop following the callback."""
         self.store_step()
         self._counter = None
+        self.zeros_hold = False
 
     def read_step(self) -> int:
         """Return the number of training steps seen; 0 before the first."""
@@ -261,8 +311,13 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         Done when something is saved and at the end of an epoch, not at every step: assigning one
         variable for each layer would cost more than the pruning itself.
         """
-        if self._counter is not None:
-            self.pruning_step.assign(self.read_step())
+        if self._counter is None:
+            return
+        stored = int(self.pruning_step.numpy())
+        if stored != self._stored_step:  # weights of another step were loaded, and this with them
+            self._step_at_attach = max(0, stored) - self._counter.latest()
+        self._stored_step = self._step_at_attach + self._counter.latest()
+        self.pruning_step.assign(self._stored_step)
 
     def update_masks(self, step: int) -> None:
         """Choose new masks for the sparsity that the schedule asks for at a step.
@@ -293,6 +348,13 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         """Set the weights to zero where their masks are; optimizers with momentum move them."""
         for weight, mask, _ in self.pruning_vars:
             weight.assign(ops.where(mask.value, weight.value, 0))
+
+    def cut_weights_are_zero(self) -> bool:
+        """Tell whether every weight is zero where its mask is."""
+        return not any(
+            bool(ops.any(ops.logical_and(ops.not_equal(weight.value, 0), ~mask.value)))
+            for weight, mask, _ in self.pruning_vars
+        )
 
     def states(self) -> list[WeightState]:
         """Return the pruned weights, masked, as numpy arrays."""

@@ -1,0 +1,91 @@
+"""Which optimizers leave a cut weight at zero, and how their momentum is cut with it.
+
+A training step costs one pass over the weights less when the forward pass need not mask them. That
+is right only while a cut weight *is* zero and stays so: its gradient is masked, and an update must
+not move it by what it remembers. For the optimizers named here a zero weight with a zero gradient
+and no momentum does not move, whatever their other slots hold (`update_step` in Keras says so, and
+`tests/test_optimizers.py` tries every one). Anything else (an optimizer of one's own, a moving
+average that overwrites weights, a constraint or a `train_step` of one's own) is not trusted: there
+the forward pass masks.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfprune import keras3
+
+_STILL = tuple(
+    getattr(keras.optimizers, name)
+    for name in (
+        *("SGD", "Adam", "AdamW", "Nadam", "Adamax", "Lion"),
+        *("RMSprop", "Adagrad", "Adadelta"),
+    )
+)
+_KEEP_ZEROS = tuple(
+    getattr(keras.constraints, name) for name in ("MaxNorm", "MinMaxNorm", "NonNeg", "UnitNorm")
+)
+_NO_PUSH = tuple(getattr(keras.regularizers, name) for name in ("L1", "L2", "L1L2"))
+_MOVING_SLOTS = ("momentum", "gradient_accumulator")
+
+
+def keeps_zeros(model: Any, weights: list[Any]) -> bool:
+    """Tell whether `fit` of a model leaves these weights at zero where they are cut.
+
+    The optimizer of a Sequential or Functional model is built if it is not, as `fit` would do a
+    little later. Elsewhere variables may still be to come, so that an unbuilt one is not trusted.
+
+    Args:
+        model: a compiled Keras 3 model.
+        weights: variables, masked, with masked gradients and momentum cut by `cut_momentum`.
+    """
+    optimizer = _inner(model)
+    if getattr(optimizer, "built", True) is False and keras3.is_graph(model):
+        model.optimizer.build(model.trainable_variables)
+    if type(optimizer) not in _STILL or optimizer.use_ema or not optimizer.built:
+        return False
+    if type(model).train_step is not keras.Model.train_step:
+        return False
+    if any(type(w.constraint) not in (type(None), *_KEEP_ZEROS) for w in weights):
+        return False
+    if any(type(w.regularizer) not in (type(None), *_NO_PUSH) for w in weights):
+        return False
+    momentum = type(optimizer) not in (keras.optimizers.Adagrad, keras.optimizers.Adadelta)
+    if type(optimizer) in (keras.optimizers.SGD, keras.optimizers.RMSprop):
+        momentum = optimizer.momentum > 0
+    expected = momentum + bool(optimizer.gradient_accumulation_steps)
+    # Two weights of one path (layers of one name in nested models) cannot be told apart.
+    return all(len(_slots(optimizer, weight)) == expected for weight in weights)
+
+
+def doubt(layer: Any) -> None:
+    """Let a wrapped layer mask from now on, should something else have moved a cut weight.
+
+    Such as a weight that is used outside its layer too, where no mask meets its gradient.
+    """
+    layer.zeros_hold = layer.zeros_hold and layer.cut_weights_are_zero()
+
+
+def cut_momentum(model: Any, layer: Any) -> None:
+    """Set to zero what the optimizer remembers of the cut weights of a layer that is trusted."""
+    for weight, mask, _ in layer.pruning_vars if layer.zeros_hold else []:
+        for slot in _slots(_inner(model), weight):
+            slot.assign(ops.where(mask.value, slot.value, 0))
+
+
+def _inner(model: Any) -> Any:
+    """Return the optimizer of a model, out of the one that scales the loss for float16."""
+    optimizer = getattr(model, "optimizer", None)
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def _slots(optimizer: Any, weight: Any) -> list[Any]:
+    """Return the slots of a weight that can move it without a gradient."""
+    path = weight.path.replace("/", "_")
+    names = {f"{path}_{slot}" for slot in _MOVING_SLOTS}
+    return [
+        v for v in optimizer.variables if v.name in names and tuple(v.shape) == tuple(weight.shape)
+    ]

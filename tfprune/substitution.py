@@ -1,0 +1,56 @@
+"""Run a Keras 3 layer with other values in the place of its variables, on any backend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+def run_with(layer: Any, values: dict[int, Any], args: tuple, kwargs: dict) -> tuple[Any, list]:
+    """Call a layer with a value for each of its variables; return its outputs and its losses.
+
+    What the layer assigns while it runs (statistics, seeds, the states of an RNN, metrics) is
+    assigned for real afterwards.
+
+    Args:
+        layer: a built layer.
+        values: the value of each variable of the layer, by the variable's id.
+        args: positional arguments of the call.
+        kwargs: keyword arguments of the call.
+    """
+    mapping = [(v, values[id(v)]) for v in layer.variables]
+    with _UpdateScope(mapping, collect_losses=True) as scope:
+        outputs = layer(*args, **kwargs)
+    for variable, value in scope.updates.values():
+        variable.assign(value)
+    return outputs, scope.losses
+
+
+def mask_gradient(value: Any, mask: Any) -> Any:
+    """Return a value as it is, with a gradient that is zero where the mask is."""
+
+    @ops.custom_gradient
+    def identity(value):
+        def gradient(*args, upstream=None):
+            if upstream is None:
+                (upstream,) = args
+            return ops.multiply(upstream, ops.cast(mask, upstream.dtype))
+
+        return value, gradient
+
+    return identity(ops.convert_to_tensor(value))
+
+
+class _UpdateScope(keras.StatelessScope):
+    """Remembers what was assigned inside it, variables and values."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.updates: dict[int, tuple[Any, Any]] = {}
+
+    def add_update(self, update):
+        """Keep an assignment: a pair of the variable and its value."""
+        super().add_update(update)
+        self.updates[id(update[0])] = update
