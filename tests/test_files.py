@@ -3,6 +3,7 @@
 import errno
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 import textwrap
@@ -74,6 +75,70 @@ def test_a_link_is_followed(tmp_path):
     write_whole(tmp_path / "link", b"new", overwrite=True)
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real").read_bytes() == b"new"
+
+
+def pipe(path):
+    os.mkfifo(path)
+
+
+def socket_(path):
+    with socket.socket(socket.AF_UNIX) as opened:
+        opened.bind(os.path.relpath(path))  # a socket's path may not be long
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("linked", [False, True])
+@pytest.mark.parametrize(("make", "kind"), [(pipe, "pipe"), (socket_, "socket")])
+def test_what_is_no_file_is_never_replaced(tmp_path, monkeypatch, make, kind, linked, overwrite):
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / "special")
+    before = os.lstat(tmp_path / "special")
+    path = tmp_path / "special"
+    if linked:
+        path = tmp_path / "link"
+        path.symlink_to("special")
+    with pytest.raises(FileExistsError, match=f"is a {kind}.*never replaced.*Received: path="):
+        write_whole(path, b"new", overwrite)
+    after = os.lstat(tmp_path / "special")
+    assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
+    assert path.is_symlink() == linked
+    assert names(tmp_path) == ["link", "special"][1 - linked :]
+
+
+def test_a_pipe_that_appears_during_the_work_is_kept(tmp_path):
+    def write(temporary):
+        temporary.write_bytes(b"new")
+        os.mkfifo(tmp_path / "a")
+
+    with pytest.raises(FileExistsError, match="never replaced"):
+        write_whole(tmp_path / "a", write, overwrite=True)
+    assert (tmp_path / "a").is_fifo()
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_link_to_a_file_that_is_not_there_yet(tmp_path):
+    (tmp_path / "link").symlink_to("new")
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        write_whole(tmp_path / "link", b"new")
+    write_whole(tmp_path / "link", b"new", overwrite=True)
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "new").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize(
+    ("to", "error", "words"),
+    [
+        ("no/such", FileNotFoundError, "does not exist; create it first"),
+        ("link", FileExistsError, "leads back to itself"),
+    ],
+)
+def test_links_that_lead_nowhere_are_refused_before_any_work(tmp_path, to, error, words):
+    (tmp_path / "link").symlink_to(to)
+    calls = []
+    with pytest.raises(error, match=words):
+        write_whole(tmp_path / "link", calls.append, overwrite=True)
+    assert not calls
+    assert names(tmp_path) == ["link"]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from tf_keras import layers
 import tfprune
 from tfprune import legacy
 from tfprune.strip import pruned_layers
+from tfprune.tfmot import tfmot_keras
 
 # Fires at 0, 3, 6 and 7: begin 0, and an end that is no multiple of the frequency.
 GROWING = tfprune.PolynomialDecay(0.2, 0.8, begin_step=0, end_step=7, power=1, frequency=3)
@@ -23,7 +24,7 @@ AT_ONCE = tfprune.ConstantSparsity(0.5, 0)
 @pytest.fixture(scope="module")
 def tfmot():
     """The part of tfmot that a user calls `tfmot.sparsity.keras`, loaded as tfprune loads it."""
-    modules = legacy._tfmot()
+    modules = tfmot_keras()
     return types.SimpleNamespace(
         prune_low_magnitude=modules.prune.prune_low_magnitude,
         strip_pruning=modules.prune.strip_pruning,
@@ -366,6 +367,31 @@ def test_a_subclassed_model_gets_an_error_that_shows_the_way():
     np.testing.assert_allclose(plain(x), model(x), rtol=1e-6)
 
 
+def test_stripped_weights_are_those_of_the_plain_model():
+    class Classifier(tf_keras.Model):
+        def __init__(self, wrap):
+            super().__init__()
+            self.first = wrap(layers.Dense(8, name="first"))
+            self.norm = layers.BatchNormalization()
+            self.last = wrap(layers.Dense(4, name="last"))
+
+        def call(self, x, training=False):
+            return self.last(self.norm(self.first(x), training=training))
+
+    model = Classifier(tfprune.prune_low_magnitude)
+    fit(model)
+    for wrapped in pruned_layers(model):  # as an optimizer with momentum does
+        weight, _, _ = wrapped.layer.pruning_vars[0]
+        weight.assign(weight + 1e-3)
+    plain = Classifier(lambda layer: layer)
+    plain.build((None, 8))
+    plain.set_weights(tfprune.stripped_weights(model))
+    assert np.count_nonzero(plain.first.kernel) == 32
+    assert np.count_nonzero(plain.last.kernel) == 16
+    x = np.random.default_rng(0).random((3, 8), np.float32)
+    np.testing.assert_allclose(plain(x), model(x), rtol=1e-6)
+
+
 # -- Training ------------------------------------------------------------------------------------
 
 
@@ -404,6 +430,145 @@ def test_every_schedule_works():
         model = tfprune.prune_low_magnitude(dense_model(), schedule)
         fit(model, steps)
         assert tfprune.summary(model).sparsity == pytest.approx(final), schedule
+
+
+class EveryOther(tfprune.PruningSchedule):
+    """A schedule of the user's, which tells no steps."""
+
+    def __call__(self, step):
+        return step % 2 == 0, 0.5
+
+    def get_config(self):
+        return {"class_name": "EveryOther", "config": {}}
+
+
+TABULAR = [
+    GROWING,
+    AT_ONCE,
+    tfprune.PolynomialDecay(0.0, 0.9, begin_step=3, end_step=20, frequency=4),
+    tfprune.PolynomialDecay(0.1, 0.9, begin_step=0, end_step=9, frequency=1),
+    tfprune.PolynomialDecay(0.1, 0.9, begin_step=1, end_step=2, frequency=7),
+    tfprune.ConstantSparsity(0.3, 5, frequency=3),
+    tfprune.ConstantSparsity(0.3, 5, end_step=10, frequency=3),
+    tfprune.ConstantSparsity(0.3, 2, end_step=3_000_000_000, frequency=1),  # no table of that
+    tfprune.ConstantSparsity(0.0, 0, frequency=1),
+    tfprune.OneShot(0.5),
+    tfprune.OneShot(0.5, step=1),
+    tfprune.OneShot(0.5, step=4),
+    tfprune.Iterative([0.25, 0.5, 0.75], every=3, begin_step=2),
+    tfprune.FunctionSchedule([0.1, 0.7, 0.2], end_step=8, begin_step=1, frequency=4),
+]
+
+
+@pytest.mark.parametrize("schedule", TABULAR, ids=str)
+def test_a_schedule_in_the_graph_answers_as_it_does_in_python(schedule):
+    """Each step that tfmot will count, and what was due at step 0, which it does not."""
+    legacy_schedule, _ = legacy._classes()
+    asked = tf.function(legacy_schedule(schedule), jit_compile=True)
+    for step in range(1, 25):
+        due, sparsity = asked(tf.constant(step, tf.int64))
+        wanted = schedule.update_between(-1 if step == 1 else step - 1, step) is not None
+        assert bool(due) == (wanted and schedule.sparsity(step) > 0), step
+        if wanted:
+            assert sparsity.numpy() == np.float32(schedule.sparsity(step)), step
+
+
+def test_a_schedule_of_ones_own_is_asked_in_python_at_every_step():
+    seen = []
+
+    class Asked(EveryOther):
+        def __call__(self, step):
+            seen.append(step)
+            return super().__call__(step)
+
+    model = tfprune.prune_low_magnitude(dense_model((4,)), Asked())
+    fit(model, 3, graph=True)
+    assert {1, 2, 3} <= set(seen)
+    assert tfprune.summary(model).sparsity == 0.5
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"pruning_schedule": GROWING},
+        {"pruning_schedule": AT_ONCE, "sparsity_m_by_n": (2, 4)},
+        {"pruning_schedule": AT_ONCE, "block_size": (2, 4)},
+    ],
+    ids=["growing", "2:4", "blocks"],
+)
+def test_under_xla_the_same_weights_are_pruned(arguments):
+    masks = []
+    for jit in (False, True):
+        tf_keras.utils.set_random_seed(1)
+        model = tfprune.prune_low_magnitude(dense_model((40,), 48), **arguments)
+        # Without learning the masks of both are chosen from the very same weights.
+        model.compile(tf_keras.optimizers.SGD(0.0), "mse", jit_compile=jit)
+        assert model.jit_compile == jit
+        x = np.ones((16, 48), "float32")
+        callbacks = [tfprune.UpdatePruningStep()]
+        model.fit(x, x[:, :40], batch_size=2, callbacks=callbacks, verbose=0)
+        (wrapped,) = pruned_layers(model)
+        assert wrapped.read_step() == 8
+        masks.append(wrapped.states()[0].mask)
+    np.testing.assert_array_equal(*masks)
+    assert 1 - masks[0].mean() == pytest.approx(0.8 if len(arguments) == 1 else 0.5, abs=1e-3)
+
+
+def test_under_xla_a_schedule_of_ones_own_says_what_to_do():
+    schedule = EveryOther()
+    model = tfprune.prune_low_magnitude(dense_model(), schedule)
+    model.compile("adam", "mse", jit_compile=True)
+    x = np.ones((6, 8), "float32")
+    fit_ = {"batch_size": 2, "callbacks": [tfprune.UpdatePruningStep()], "verbose": 0}
+    with pytest.raises(ValueError, match=r"EveryOther.*without `jit_compile`.*FunctionSchedule"):
+        model.fit(x, x[:, :4], **fit_)
+
+    # The way that the message shows.
+    table = tfprune.FunctionSchedule(schedule.sparsity, end_step=2, frequency=2)
+    model = tfprune.prune_low_magnitude(dense_model(), table)
+    model.compile("adam", "mse", jit_compile=True)
+    model.fit(x, x[:, :4], **fit_)
+    assert tfprune.summary(model).sparsity == 0.5
+
+
+def test_under_xla_a_model_built_too_late_for_that_shows_the_reason_in_xlas_error():
+    class Late(tf_keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = tfprune.prune_low_magnitude(layers.Dense(4), EveryOther())
+
+        def call(self, x):
+            return self.dense(x)
+
+    model = Late()
+    model.compile("adam", "mse", jit_compile=True)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"of_your_own_cannot_be_compiled_by"):
+        model.fit(
+            np.ones((4, 8)), np.ones((4, 4)), callbacks=[tfprune.UpdatePruningStep()], verbose=0
+        )
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_training_that_diverges_is_named(value):
+    model = tfprune.prune_low_magnitude(dense_model(), AT_ONCE)
+
+    class Diverge(tf_keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            kernel = self.model.layers[1].layer.kernel
+            kernel.assign(tf.fill(kernel.shape, value))
+
+    with pytest.raises(ValueError, match=r"NaN or infinite: training has diverged.*dense4/kernel"):
+        fit(model, 1, [Diverge(), tfprune.UpdatePruningStep()])
+    with pytest.raises(ValueError, match="diverged"):
+        tfprune.strip_pruning(model)
+
+
+def test_layers_with_nan_are_not_wrapped():
+    model = dense_model()
+    model.layers[0].kernel.assign(np.full((8, 8), np.nan))
+    with pytest.warns(UserWarning, match=r"dense8 \(its weights hold NaN or infinite values"):
+        model = tfprune.prune_low_magnitude(model)
+    assert [p.layer_name for p in pruned_layers(model)] == ["dense4"]
 
 
 def test_a_run_that_is_too_short_says_so():

@@ -141,7 +141,7 @@ class _WhenKerasLoads(importlib.abc.MetaPathFinder):
         return spec
 
 
-if "keras" in sys.modules:
+if sys.modules.get("keras") is not None:
     importlib.import_module("tfprune.wrapper")
 else:
     sys.meta_path.insert(0, _WhenKerasLoads())

@@ -225,7 +225,7 @@ class UpdatePruningStep(FamilyCallback):
             step = layer.attach(self._counter)
             # Whether a checkpoint was taken before or after the update of its own step is not
             # known; doing that again changes nothing.
-            self._checked[id(layer)] = step - 1
+            self._checked[id(layer)] = step if layer.last_update_step == step else step - 1
         if self._layers:
             self._counter.stop_waiting()
             if not self._legacy:
@@ -259,10 +259,8 @@ class UpdatePruningStep(FamilyCallback):
         if due:
             self._sync()
             for layer, at in due:
-                optimizers.doubt(layer)
                 layer.update_masks(at)
                 optimizers.cut_momentum(self._target, layer)
-            train_function.refresh(self._target, self._layers)
 
     def _settle(self) -> None:
         """Bring everything to rest: weights masked, momentum cut, steps stored."""

@@ -53,7 +53,8 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback(
-    epilog="Examples:\n\n$ tfprune quickstart\n\n$ tfprune inspect tfprune-quickstart/int8.tflite"
+    epilog="Examples:\n\n$ tfprune quickstart\n\n"
+    "$ tfprune inspect tfprune-quickstart/pruned-int8.tflite"
 )
 def _options(
     version: Annotated[

@@ -67,7 +67,9 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
     """Load a set of images by name: "digits", "fashion_mnist", "mnist" or "cifar10".
 
     ```python
-    data = tfprune.datasets.load("digits")
+    from tfprune import datasets
+
+    data = datasets.load("digits")
     model.fit(data.x_train, data.y_train)
     ```
 

@@ -10,6 +10,7 @@ import os
 import pathlib
 import secrets
 import shutil
+import stat
 from collections.abc import Callable
 
 
@@ -23,13 +24,16 @@ def check_target(path: str | os.PathLike, overwrite: bool = False) -> pathlib.Pa
         FileNotFoundError: its folder does not exist.
         NotADirectoryError: its folder is a file.
         IsADirectoryError: `path` is a folder.
-        FileExistsError: the file exists and `overwrite` is False.
+        FileExistsError: the file exists and `overwrite` is False; or a device, a pipe or a socket
+            is there, which is never replaced.
         PermissionError: the folder cannot be written to.
+
+    A link stands for what it points to: a file, or a name in an existing folder.
     """
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
         raise TypeError(f"`path` must be the path of the file to write. Received: path={path!r}")
     target = pathlib.Path(path)
-    folder = target.parent
+    folder = (_end_of_link(target) if target.is_symlink() else target).parent
     if not folder.exists():
         raise FileNotFoundError(
             f"The folder {str(folder)!r} does not exist; create it first, with "
@@ -44,6 +48,11 @@ def check_target(path: str | os.PathLike, overwrite: bool = False) -> pathlib.Pa
         raise IsADirectoryError(
             f"`path` must name a file, not a folder: add a file name. Received: path={str(path)!r}"
         )
+    if target.exists() and not target.is_file():
+        raise FileExistsError(
+            f"{str(target)!r} is {_kind(target)}, not a file, and is never replaced. Choose the "
+            f"path of a file, and copy it there afterwards. Received: path={str(path)!r}"
+        )
     if os.path.lexists(target) and not overwrite:
         raise FileExistsError(
             f"The file {str(target)!r} exists and is left as it is. Pass `overwrite=True` to "
@@ -55,6 +64,29 @@ def check_target(path: str | os.PathLike, overwrite: bool = False) -> pathlib.Pa
             f"permissions. Received: path={str(path)!r}"
         )
     return target
+
+
+def _end_of_link(link: pathlib.Path) -> pathlib.Path:
+    try:
+        end = link.resolve()
+    except (OSError, RuntimeError):  # links that point to each other; newer Pythons return one
+        end = link
+    if end.is_symlink():
+        raise FileExistsError(
+            f"The link {str(link)!r} leads back to itself: remove it, or choose another path. "
+            f"Received: path={str(link)!r}"
+        )
+    return end
+
+
+def _kind(path: pathlib.Path) -> str:
+    kinds = {
+        stat.S_IFIFO: "a pipe (FIFO)",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    return kinds.get(stat.S_IFMT(path.stat().st_mode), "something special")
 
 
 def write_whole(
@@ -70,6 +102,7 @@ def write_whole(
             has the same suffix as `path`). If the function raises, nothing is left behind, so it
             is also the place to check what it wrote.
         overwrite: Whether an existing file may be replaced. It stays whole until the rename.
+            Only regular files are ever replaced.
 
     Example: `write_whole("report.json", b"{}")`
 
@@ -78,7 +111,7 @@ def write_whole(
     """
     target = check_target(path, overwrite)
     if target.is_symlink():
-        target = target.resolve()  # replace what a link points to, not the link
+        target = _end_of_link(target)  # replace what a link points to, not the link
     temporary = target.with_name(f".{target.stem}-{secrets.token_hex(6)}{target.suffix}")
     try:
         with open(temporary, "xb") as file:
@@ -90,8 +123,7 @@ def write_whole(
             shutil.copymode(target, temporary)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        if not overwrite:
-            check_target(target, overwrite)  # someone may have written it during the slow work
+        check_target(target, overwrite)  # someone may have written it during the slow work
         os.replace(temporary, target)
     except BaseException:  # an interrupt too must leave nothing behind
         temporary.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 
 from tfprune import cloning, registry
 from tfprune.decisions import Decision
@@ -15,6 +16,7 @@ from tfprune.wrapper import PruneLowMagnitude
 from tfprune.wrapper import wrappers as pruned_layers
 
 __all__ = [
+    "can_strip",
     "is_graph",
     "is_left_alone",
     "is_model",
@@ -22,6 +24,7 @@ __all__ = [
     "pruned_layers",
     "reason_against",
     "strip",
+    "stripped_weights",
     "tensorboard",
     "wrap",
     "wrap_model",
@@ -101,16 +104,6 @@ def _in_graph(model: Any) -> set[int]:
 
 def strip(model: Any) -> Any:
     """Mask a model or wrapped layer once more, and return it without wrappers."""
-    if not can_strip(model):
-        raise ValueError(
-            "Cannot strip layers that were wrapped inside a model or layer of your own class: only "
-            "that class knows how they are put together. Build the same model with plain layers "
-            "and hand over the weights:\n\n"
-            "    plain = MyModel(pruning=False)\n"
-            "    plain(some_inputs)  # builds it\n"
-            "    plain.set_weights(tfprune.stripped_weights(model))\n\n"
-            f"`export_tflite` takes the model as it is. Received: {type(model).__name__}"
-        )
     for wrapper in pruned_layers(model):
         wrapper.apply_masks()
     if is_wrapped(model):
@@ -120,6 +113,16 @@ def strip(model: Any) -> Any:
         lambda layer: cloning.copy_layer(_unwrapped(layer)),
         inner=lambda old, new: (_unwrapped(old), new),
     )
+
+
+def stripped_weights(model: Any) -> list[np.ndarray]:
+    """Return the weights of a model, masked and without those of the wrappers."""
+    own: set[int] = set()
+    for wrapper in pruned_layers(model):
+        wrapper.apply_masks()
+        inside = {id(v) for v in wrapper.layer.weights}
+        own |= {id(v) for v in wrapper.weights} - inside
+    return [v.numpy() for v in model.weights if id(v) not in own]
 
 
 def tensorboard(log_dir: str, **arguments: Any) -> Any:

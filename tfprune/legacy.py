@@ -1,20 +1,16 @@
 """Legacy tf_keras models, pruned by tensorflow-model-optimization (tfmot) itself.
 
-The only file that imports tfmot and tf_keras, and it does so lazily: importing tfmot sets
-`TF_USE_LEGACY_KERAS` for the whole process and makes `tf.keras` legacy Keras by it, so both are
-kept as they were.
-
 tfmot's masks, steps and stripping are used as they are. Where tfmot cannot do what was asked
 (an N:M pattern that grows, blocks on convolutions, layers that it does not know), the functions
-here say so instead of doing something else. Three of its faults are mended on the way, as far as
-that is possible from outside: a schedule's first and last update always happen, a saved N:M model
-stays N:M, and stripping re-masks.
+here say so instead of doing something else. Stripping masks once more, which tfmot does not.
+
+tf_keras and tfmot (by `tfprune.tfmot`) are imported when they are needed, and nowhere else.
 """
 
 from __future__ import annotations
 
-import functools
-import os
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -22,89 +18,10 @@ import numpy as np
 from tfprune import layouts
 from tfprune import schedules as schedules_
 from tfprune.decisions import Decision
-from tfprune.patterns import NM, Block, Pattern, Unstructured
+from tfprune.patterns import NM, Block, Pattern
 from tfprune.schedules import ConstantSparsity, OneShot, PruningSchedule
-from tfprune.states import StepCounter, WeightState
-
-
-@functools.cache
-def _tfmot():
-    """Import tfmot without letting it switch the rest of the process to legacy Keras."""
-    import tensorflow as tf
-
-    # `tf.keras` becomes Keras 3 or tf_keras at its first use, by the variable, and stays so: use
-    # it before tfmot does, which sets the variable first.
-    getattr(tf.keras, "version", None)
-    before = os.environ.get("TF_USE_LEGACY_KERAS")
-    try:
-        from tensorflow_model_optimization.python.core.sparsity import keras as tfmot_keras
-    finally:
-        if before is None:
-            os.environ.pop("TF_USE_LEGACY_KERAS", None)
-        else:
-            os.environ["TF_USE_LEGACY_KERAS"] = before
-    return tfmot_keras
-
-
-@functools.cache
-def _classes():
-    """Return tfprune's subclasses of tfmot's schedule and wrapper, made at the first use."""
-    import tensorflow as tf
-    import tf_keras
-
-    tfmot = _tfmot()
-
-    @tf_keras.utils.register_keras_serializable(package="tfprune")
-    class LegacySchedule(tfmot.pruning_schedule.PruningSchedule):
-        """A tfprune schedule behind tfmot's interface, called with the step as a tensor."""
-
-        def __init__(self, schedule):
-            self.schedule = schedules_.get(schedule)
-
-        def _at(self, step):
-            step = int(step)
-            due = self.schedule.update_between(step - 1, step) is not None
-            # tfmot counts from 1, so an update due at step 0 would never come.
-            due = due or (step == 1 and self.schedule.update_between(-1, 0) is not None)
-            sparsity = self.schedule.sparsity(step)
-            return np.bool_(due and sparsity > 0), np.float32(sparsity)
-
-        def __call__(self, step):
-            due, sparsity = tf.numpy_function(self._at, [step], [tf.bool, tf.float32])
-            due.set_shape(())
-            sparsity.set_shape(())
-            return due, sparsity
-
-        def get_config(self):
-            # A tf_keras file names the class by its registered name.
-            config = {"schedule": self.schedule.get_config()}
-            return {"class_name": "tfprune>LegacySchedule", "config": config}
-
-    @tf_keras.utils.register_keras_serializable(package="tfprune")
-    class PruneLowMagnitude(tfmot.pruning_wrapper.PruneLowMagnitude):
-        """tfmot's wrapper, which also saves its N:M pattern (tfmot's own forgets it)."""
-
-        def add_weight(self, name=None, **kwargs):
-            # tfmot's callback starts the step at 0, but it finds only layers that are built. One
-            # that is built by the first training step starts there itself.
-            if name == "pruning_step" and StepCounter.any_waiting():
-                kwargs["initializer"] = "zeros"
-            return super().add_weight(name, **kwargs)
-
-        def build(self, input_shape):
-            if not self.layer.built:
-                self.layer.build(input_shape)
-                self.layer.built = True
-            # What could not be judged before the layer had its weights.
-            reason = _reason_against_pattern(self.layer, _pattern_of(self))
-            if reason is not None:
-                raise ValueError(f"The layer '{self.layer.name}' cannot be pruned: {reason}.")
-            super().build(input_shape)
-
-        def get_config(self):
-            return {**super().get_config(), "sparsity_m_by_n": self.sparsity_m_by_n}
-
-    return LegacySchedule, PruneLowMagnitude
+from tfprune.states import WeightState
+from tfprune.tfmot import classes, is_tabular, pattern_of, reason_against_pattern, tfmot_keras
 
 
 def scope():
@@ -112,15 +29,15 @@ def scope():
 
     Files that tfprune has saved name tfprune's own classes, so these are made here too.
     """
-    _classes()
-    return _tfmot().prune.prune_scope()
+    classes()
+    return tfmot_keras().prune.prune_scope()
 
 
 def reason_against(layer: Any, schedule: PruningSchedule, pattern: Pattern) -> str | None:
     """Return why tfmot cannot prune a tf_keras layer so, None if it can."""
     import tf_keras
 
-    tfmot = _tfmot()
+    tfmot = tfmot_keras()
     if isinstance(layer, tf_keras.Model):
         return "a model within the model that is not Sequential or Functional: wrap its layers"
     custom = hasattr(layer, "get_prunable_weights")
@@ -128,6 +45,8 @@ def reason_against(layer: Any, schedule: PruningSchedule, pattern: Pattern) -> s
         return f"tfmot does not know layers of type {type(layer).__name__}"
     if not layer.weights and layer.built:
         return "no weights to prune"
+    if _not_finite(layer.weights):
+        return "its weights hold NaN or infinite values: training has diverged"
     if isinstance(layer, tf_keras.layers.DepthwiseConv2D):
         return "depthwise kernels are left alone: they are small and lose accuracy"
     at_once = isinstance(schedule, (ConstantSparsity, OneShot)) and schedule.begin_step == 0
@@ -136,48 +55,23 @@ def reason_against(layer: Any, schedule: PruningSchedule, pattern: Pattern) -> s
             f"tfmot chooses an N:M mask once, at the first step, and knows no {schedule}; use "
             "`ConstantSparsity(..., begin_step=0)`, or Keras 3, where N:M grows with the schedule"
         )
-    return _reason_against_pattern(layer, pattern)
+    return reason_against_pattern(layer, pattern)
 
 
-def _reason_against_pattern(layer, pattern: Pattern) -> str | None:
-    import tf_keras
+def _not_finite(weights: Any) -> list[str]:
+    """Return the names of the weights that hold NaN or infinite values."""
+    import tensorflow as tf
 
-    wrong_axis = (tf_keras.layers.Conv2DTranspose, tf_keras.layers.Embedding)
-    if isinstance(pattern, NM) and isinstance(layer, wrong_axis):
-        return f"tfmot does not group the input channels of {type(layer).__name__}"
-    weights = _candidates(layer)
-    if weights is None:
-        return None
-    if not weights:
-        return "no weights to prune"
-    for shape in (tuple(weight.shape) for weight in weights):
-        if isinstance(pattern, Block) and len(shape) != 2:
-            return "tfmot lays blocks on 2-D weights only"
-        if isinstance(pattern, NM) and len(shape) not in (2, 4):
-            return f"tfmot does not group the input channels of {type(layer).__name__}"
-        reason = pattern.reason_against(shape, layouts.of_kernel(len(shape)))
-        if reason is not None:
-            return reason
-    return None
-
-
-def _candidates(layer) -> list | None:
-    """Return the weights that tfmot would prune; None before the layer is built."""
-    registry = _tfmot().prune_registry.PruneRegistry
-    known = hasattr(layer, "get_prunable_weights")
-    if known and not layer.built:
-        return None
-    try:
-        return (layer if known else registry.make_prunable(layer)).get_prunable_weights()
-    except AttributeError:
-        if layer.built:
-            raise
-        return None
+    if not tf.executing_eagerly():  # a layer made inside of a graph has no values to look at
+        return []
+    floating = [weight for weight in weights if weight.dtype.is_floating]
+    finite = [bool(tf.reduce_all(tf.math.is_finite(weight))) for weight in floating]
+    return [w.name.split(":")[0] for w, good in zip(floating, finite, strict=True) if not good]
 
 
 def wrap(layer: Any, schedule: PruningSchedule, pattern: Pattern, **kwargs) -> Any:
     """Return a tf_keras layer in tfmot's wrapper; `reason_against` must have been asked first."""
-    legacy_schedule, wrapper = _classes()
+    legacy_schedule, wrapper = classes()
     block = pattern if isinstance(pattern, Block) else Block((1, 1))
     return wrapper(
         layer,
@@ -243,55 +137,110 @@ def wrap_model(model: Any, chosen: dict[int, Decision]) -> Any:
     return tf_keras.models.clone_model(model, clone_function=replace)
 
 
+def can_strip(model: Any) -> bool:
+    """Tell whether tfmot can take the wrappers off."""
+    return is_wrapped(model) or is_graph(model)
+
+
 def strip(model: Any) -> Any:
     """Re-mask a tf_keras model or wrapped layer, then take tfmot's wrappers off."""
-    if not is_wrapped(model) and not is_graph(model):
-        raise ValueError(
-            "Cannot strip a subclassed model: only its class knows how its layers are put "
-            "together. Build the same model with plain layers and hand over the weights:\n\n"
-            "    plain.dense.set_weights(tfprune.strip_pruning(model.dense).get_weights())\n\n"
-            f"Received: {type(model).__name__}"
-        )
     for layer in pruned_layers(model):
         layer.apply_masks()
-    return model.layer if is_wrapped(model) else _tfmot().prune.strip_pruning(model)
+    return model.layer if is_wrapped(model) else tfmot_keras().prune.strip_pruning(model)
 
 
-def _pattern_of(wrapper: Any) -> Pattern:
-    if wrapper.sparsity_m_by_n:
-        return NM(*wrapper.sparsity_m_by_n)
-    size = tuple(wrapper.block_size)
-    return Unstructured() if size == (1, 1) else Block(size, wrapper.block_pooling_type)
+def stripped_weights(model: Any) -> list[np.ndarray]:
+    """Return the weights of a tf_keras model, masked and without those of tfmot's wrappers.
+
+    For `plain.set_weights(...)` on the same model built from plain layers.
+    """
+    own: set[int] = set()
+    for layer in pruned_layers(model):
+        layer.apply_masks()
+        inside = {id(v) for v in layer.layer.layer.weights}
+        own |= {id(v) for v in layer.layer.weights} - inside
+    return [v.numpy() for v in model.weights if id(v) not in own]
+
+
+class _NoMasking:
+    """Stands in for tfmot's `Pruning` of a wrapper whose weights are masked already."""
+
+    def weight_mask_op(self) -> Any:
+        import tensorflow as tf
+
+        return tf.no_op()
+
+
+@contextlib.contextmanager
+def without_masking(model: Any) -> Iterator[None]:
+    """Let a tf_keras model be traced for inference without writing to its weights.
+
+    tfmot's wrappers assign the masked weights in every call, in inference too, which a graph that
+    is to be exported must not do. Call `apply_masks` of its `pruned_layers` before.
+    """
+    held = [(wrapper, wrapper.pruning_obj) for wrapper in _wrappers(model)]
+    try:
+        for wrapper, _ in held:
+            wrapper.pruning_obj = _NoMasking()
+        yield
+    finally:
+        for wrapper, pruning in held:
+            wrapper.pruning_obj = pruning
 
 
 def pruned_layers(model: Any) -> list[LegacyPrunedLayer]:
     """Return the wrapped layers of a tf_keras model behind the doors of the Keras 3 wrapper."""
+    # `submodules` come in the order of attribute names, `weights` in that of the layers.
+    order = {id(weight): index for index, weight in enumerate(model.weights)}
+    built = sorted(_wrappers(model), key=lambda m: order[id(m.pruning_step)])
+    compiled = bool(getattr(model, "jit_compile", False))
+    return [LegacyPrunedLayer(layer, compiled) for layer in built]
+
+
+def _wrappers(model: Any) -> list[Any]:
+    """Return the wrappers that are built, in no particular order."""
     import tf_keras
 
     inside = [model, *getattr(model, "submodules", ())]
-    found = [m for m in inside if isinstance(m, tf_keras.layers.Layer) and is_wrapped(m)]
-    # `submodules` come in the order of attribute names, `weights` in that of the layers.
-    order = {id(weight): index for index, weight in enumerate(model.weights)}
-    built = sorted((m for m in found if m.built), key=lambda m: order[id(m.pruning_step)])
-    return [LegacyPrunedLayer(layer) for layer in built]
+    return [m for m in inside if isinstance(m, tf_keras.layers.Layer) and is_wrapped(m) and m.built]
 
 
 class LegacyPrunedLayer:
-    """One of tfmot's wrapped layers, with the doors of tfprune's own wrapper."""
+    """One of tfmot's wrapped layers, with the doors of tfprune's own wrapper.
 
-    def __init__(self, layer: Any):
+    Args:
+        layer: the wrapped layer.
+        compiled: whether its model trains under XLA (`jit_compile=True`).
+    """
+
+    def __init__(self, layer: Any, compiled: bool = False):
         self.layer = layer
+        self._compiled = compiled
         self.name = layer.name
         self.layer_name = layer.layer.name
         schedule = layer.pruning_schedule
         self.pruning_schedule = getattr(schedule, "schedule", None) or schedules_.get(
             schedule.get_config()
         )
-        self.pattern = _pattern_of(layer)
+        self.pattern = pattern_of(layer)
         self.skipped: dict[str, str] = {}
 
     def start(self) -> None:
-        """Set the step of a layer that was never trained from -1 to 0, as tfmot's callback does."""
+        """Set the step of a layer that was never trained from -1 to 0, as tfmot's callback does.
+
+        Raises:
+            ValueError: XLA is to compile a schedule that it cannot.
+        """
+        ours = hasattr(self.layer.pruning_schedule, "schedule") and not isinstance(self.pattern, NM)
+        if self._compiled and ours and not is_tabular(self.pruning_schedule):
+            kind = type(self.pruning_schedule).__name__
+            raise ValueError(
+                f"XLA (`jit_compile=True`) cannot call the schedule {kind}, a class of your own: "
+                "it is Python code, asked anew at every step. Compile the model without "
+                "`jit_compile`, or write the schedule down before: `FunctionSchedule("
+                "schedule.sparsity, end_step=..., frequency=...)`. "
+                f"Received: the layer '{self.layer_name}' with {kind}"
+            )
         if int(self.layer.pruning_step.numpy()) == -1:
             self.layer.pruning_step.assign(0)
 
@@ -311,7 +260,18 @@ class LegacyPrunedLayer:
         return 1 if due == 0 else due
 
     def apply_masks(self) -> None:
-        """Set the weights to zero where their masks are."""
+        """Set the weights to zero where their masks are.
+
+        Raises:
+            ValueError: a weight holds NaN or infinite values, of which no mask makes a zero.
+        """
+        bad = _not_finite(weight for weight, _, _ in self.layer.pruning_vars)
+        if bad:
+            raise ValueError(
+                "Cannot prune weights that are NaN or infinite: training has diverged. Lower the "
+                "learning rate or clip gradients, and start again from weights that are finite. "
+                f"Received: such values in {', '.join(bad)}"
+            )
         for weight, mask, _ in self.layer.pruning_vars:
             weight.assign(weight * mask)
 
@@ -324,7 +284,7 @@ class LegacyPrunedLayer:
         return [
             WeightState(
                 name=name,
-                weight=weight.numpy() * mask.numpy(),
+                weight=np.where(mask.numpy(), weight.numpy(), 0),
                 mask=mask.numpy().astype(bool),
                 threshold=float(threshold.numpy()),
                 layout=layouts.of_kernel(len(weight.shape)),

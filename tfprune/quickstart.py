@@ -145,7 +145,9 @@ def quickstart(
     `.tflite` files in four number formats, TensorBoard `logs/` and, last, `report.json`.
 
     ```python
-    result = tfprune.quickstart.quickstart("demo", overwrite=True)
+    from tfprune.quickstart import quickstart
+
+    result = quickstart("demo", overwrite=True)
     print(result)
     ```
 

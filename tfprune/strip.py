@@ -5,12 +5,10 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import keras
 import numpy as np
 
 from tfprune.family import family, require_family, room
 from tfprune.patterns import Block
-from tfprune.wrapper import wrappers
 
 # A tie may leave a weight this far from its target.
 _TOLERANCE = 0.005
@@ -75,6 +73,16 @@ def strip_pruning(model: Any) -> Any:
     Source: tfmot's `strip_pruning`; unlike it, weights are masked once more and checked.
     """
     kind = require_family(model, "a model with wrapped layers, or a wrapped layer,")
+    if not room(kind).can_strip(model):
+        raise ValueError(
+            "Cannot strip layers that were wrapped inside a model or layer of your own class: only "
+            "that class knows how they are put together. Build the same model with plain layers "
+            "and hand over the weights:\n\n"
+            "    plain = MyModel(pruning=False)\n"
+            "    plain(some_inputs)  # builds it\n"
+            "    plain.set_weights(tfprune.stripped_weights(model))\n\n"
+            f"`export_tflite` takes the model as it is. Received: {type(model).__name__}"
+        )
     _require_finite(model)
     missed = shortfalls(pruned_layers(model))
     if missed:
@@ -98,23 +106,12 @@ def _require_finite(model: Any) -> None:
                 )
 
 
-def stripped_weights(model: keras.Model) -> list[np.ndarray]:
-    """Return the weights of a Keras 3 model, masked and without the pruning wrappers' own.
+def stripped_weights(model: Any) -> list[np.ndarray]:
+    """Return the weights of a model, masked and without the pruning wrappers' own.
 
     For `plain.set_weights(...)` on the same model built from plain layers; the way to strip a
-    subclassed model, which `strip_pruning` cannot take apart.
+    subclassed model, which `strip_pruning` cannot take apart. Keras 3 or tf_keras.
 
     Example: `plain.set_weights(tfprune.stripped_weights(model))`.
     """
-    if require_family(model, "a model") == "tf_keras":
-        raise ValueError(
-            "`stripped_weights` takes Keras 3 models. In a tf_keras model take the wrappers off "
-            "layer by layer: `plain.dense.set_weights(tfprune.strip_pruning(model.dense)"
-            f".get_weights())`. Received: {type(model).__name__}"
-        )
-    own: set[int] = set()
-    for wrapper in wrappers(model):
-        wrapper.apply_masks()
-        inside = {id(v) for v in wrapper.layer.weights}
-        own |= {id(v) for v in wrapper.weights} - inside
-    return [v.numpy() for v in model.weights if id(v) not in own]
+    return room(require_family(model, "a model")).stripped_weights(model)

@@ -36,7 +36,7 @@ def mask_gradient(value: Any, mask: Any) -> Any:
         def gradient(*args, upstream=None):
             if upstream is None:
                 (upstream,) = args
-            return ops.multiply(upstream, ops.cast(mask, upstream.dtype))
+            return ops.where(mask, upstream, 0)
 
         return value, gradient
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import io
 import json
 import math
+import os
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from rich.table import Table
 
 from tfprune import decisions, registry
 from tfprune.family import require_family
+from tfprune.files import write_whole
 from tfprune.strip import pruned_layers
 
 
@@ -22,7 +25,7 @@ class WeightSparsity:
     """One row: a weight, its target and what has been reached.
 
     Attributes:
-        layer: name of the layer.
+        layer: name of the layer; its path, such as "encoder/dense", if others have the same name.
         weight: name of the weight in it, empty for a layer listed for its reason only.
         shape: shape of the weight.
         pattern: "unstructured", "2:4", "1x16", empty if dense.
@@ -110,13 +113,15 @@ class SparsitySummary:
         console.print(self.table())
         return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 
-    def to_json(self, path: str | None = None) -> str:
-        """Return the figures as JSON, and write them to a file if a path is given."""
+    def to_json(self, path: str | os.PathLike | None = None, overwrite: bool = False) -> str:
+        """Return the figures as JSON, and save them if a path is given.
+
+        Raises:
+            OSError: see `tfprune.files.check_target`.
+        """
         text = json.dumps(dataclasses.asdict(self), indent=2)
         if path is not None:
-            from tfprune.files import write_whole
-
-            write_whole(path, text.encode("utf-8"), overwrite=True)
+            write_whole(path, text.encode("utf-8"), overwrite)
         return text
 
     def plot(self, axes: Any = None) -> Any:
@@ -162,6 +167,8 @@ def summary(model: Any) -> SparsitySummary:
             "The model is not built, so it has no weights to count. Call it on data, or "
             f"`model.build(input_shape)`. Received: {model.name!r}"
         )
+    paths = _paths(model)
+    titles = _titles(paths)
     rows: list[WeightSparsity] = []
     own: set[int] = set()
     wrapped: set[int] = set()
@@ -172,20 +179,20 @@ def summary(model: Any) -> SparsitySummary:
         inside = {id(v) for v in inner.weights}
         own |= {id(v) for v in outer.weights} - inside
         wrapped |= inside
+        title = titles.get(id(outer)) or str(layer.layer_name)
         final = layer.pruning_schedule.final_sparsity
         for state in layer.states():
             shape = tuple(state.weight.shape)
             target = None
             if final is not None:
                 target = layer.pattern.expected_sparsity(shape, state.layout, final, final)
-            rows.append(_row(layer.layer_name, state.name, state.weight, layer.pattern, target, ""))
+            rows.append(_row(title, state.name, state.weight, layer.pattern, target, ""))
         for name, reason in layer.skipped.items():
-            rows.append(WeightSparsity(layer.layer_name, name, (), "", None, 0.0, 0, 0, reason))
-    reasons = {d.path.rsplit("/", 1)[-1]: d.reason for d in decisions.recall(model) if d.reason}
-    for layer in _leaves(model):
-        if any(id(v) in wrapped for v in layer.weights):
-            continue
-        rows.extend(_dense_rows(layer, reasons.get(layer.name), kind))
+            rows.append(WeightSparsity(title, name, (), "", None, 0.0, 0, 0, reason))
+    reasons = {d.path: d.reason for d in decisions.recall(model) if d.reason}
+    for path, layer in paths:
+        if not any(id(v) in wrapped for v in layer.weights):
+            rows.extend(_dense_rows(layer, titles[id(layer)], _reason_at(path, reasons), kind))
     weights = {id(v): v for v in model.weights if id(v) not in own}
     for value in weights.values():
         saved += int(np.count_nonzero(_numpy(value)))
@@ -194,7 +201,14 @@ def summary(model: Any) -> SparsitySummary:
     return SparsitySummary(model.name, tuple(rows), parameters, saved - masked_away)
 
 
-def _dense_rows(layer: Any, reason: str | None, kind: str) -> list[WeightSparsity]:
+def _reason_at(path: str, reasons: dict[str, str]) -> str | None:
+    """Return what was decided about a layer, or about the model that it is nested in."""
+    while path not in reasons and "/" in path:
+        path = path.rpartition("/")[0]
+    return reasons.get(path)
+
+
+def _dense_rows(layer: Any, title: str, reason: str | None, kind: str) -> list[WeightSparsity]:
     if kind == "tf_keras":
         weights = [(w.name.split(":")[0].rsplit("/", 1)[-1], w) for w in layer.weights]
         weights = [(name, w) for name, w in weights if len(w.shape) >= 2]
@@ -203,7 +217,7 @@ def _dense_rows(layer: Any, reason: str | None, kind: str) -> list[WeightSparsit
     else:
         weights = [(v.name, v) for v in layer.weights if len(v.shape) >= 2]
         reason = reason or registry.reason_against(layer)
-    return [_row(layer.name, name, _numpy(w), "", None, reason or "") for name, w in weights]
+    return [_row(title, name, _numpy(w), "", None, reason or "") for name, w in weights]
 
 
 def _row(layer, name, weight, pattern, target, reason) -> WeightSparsity:
@@ -225,15 +239,37 @@ def _lost(layer: Any) -> int:
     )
 
 
-def _leaves(model: Any) -> list[Any]:
-    """Return the layers of a model, those of nested models in the place of the models."""
+def _paths(model: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """Return (path, layer) of a model's layers, each once, nested models' in their place.
+
+    The paths are those of the decisions, but for wrapped layers, which carry the wrapper's name.
+    """
     if not hasattr(model, "layers"):
-        return [model]
-    leaves: dict[int, Any] = {}
+        return [(model.name, model)]
+    found: dict[int, tuple[str, Any]] = {}
     for layer in model.layers:
-        nested = _leaves(layer) if getattr(layer, "layers", None) else [layer]
-        leaves.update((id(leaf), leaf) for leaf in nested)
-    return list(leaves.values())
+        path = prefix + layer.name
+        nested = bool(getattr(layer, "layers", None))
+        for inner in _paths(layer, path + "/") if nested else [(path, layer)]:
+            found.setdefault(id(inner[1]), inner)
+    return list(found.values())
+
+
+def _titles(paths: list[tuple[str, Any]]) -> dict[int, str]:
+    """Return, by the id of each layer, its name, or its path if other layers have that name."""
+    counts = collections.Counter(_own_name(layer) for _, layer in paths)
+    titles = {}
+    for path, layer in paths:
+        name = _own_name(layer)
+        above = "".join(path.rpartition("/")[:2])  # "encoder/" of "encoder/dense"
+        titles[id(layer)] = name if counts[name] == 1 else above + name
+    return titles
+
+
+def _own_name(layer: Any) -> str:
+    """Return a layer's name without its wrapper's."""
+    wrapped = hasattr(layer, "pruning_vars") and hasattr(layer, "layer")
+    return layer.layer.name if wrapped else layer.name
 
 
 def _numpy(variable: Any) -> np.ndarray:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfprune.export.calibration import samples
+from tfprune.export.calibration import check_variety, samples
 from tfprune.export.interface import Input, Interface
 
 ONE = Interface((Input("x", (1, 3), "float32"),), 0)
@@ -127,3 +127,39 @@ def test_integers_that_do_not_fit():
     small = Interface((Input("x", (1, 2), "uint8"),), 0)
     with pytest.raises(ValueError, match="from -1 to 300"):
         samples(np.array([[-1, 300]]), small, "data", 1)
+
+
+def variety(data, interface):
+    check_variety(samples(data, interface, "data", 10), interface, "data")
+
+
+@pytest.mark.filterwarnings("error")
+def test_samples_that_differ_are_good_enough():
+    variety(X, ONE)
+    variety(X[:1], ONE)  # one sample is few, but it has a range
+    variety([X, B], TWO)
+    variety([np.zeros((1, 4, 2)), np.ones((5, 2))], FREE)
+
+
+@pytest.mark.parametrize(
+    ("data", "interface", "received"),
+    [
+        (np.zeros((4, 3)), ONE, "0 throughout 'x', in 4 samples"),
+        (np.full((4, 3), -1.5), ONE, "-1.5 throughout 'x', in 4 samples"),
+        (np.zeros((1, 3)), ONE, "0 throughout 'x', in 1 samples"),
+        ([np.zeros((2, 3)), np.full(2, 7)], TWO, "0 throughout 'a', 7 throughout 'b'"),
+    ],
+)
+def test_a_single_value_is_refused(data, interface, received):
+    with pytest.raises(ValueError, match=f"`data` holds a single value.*Received: {received}"):
+        variety(data, interface)
+
+
+def test_one_constant_input_among_several_warns():
+    with pytest.warns(UserWarning, match=r"`data` holds 0 throughout 'a', so.*unless"):
+        variety([np.zeros((4, 3)), B], TWO)
+
+
+def test_equal_samples_warn():
+    with pytest.warns(UserWarning, match="The 4 samples of `data` are all equal"):
+        variety(np.repeat(X[1:2], 4, axis=0), ONE)

@@ -316,11 +316,72 @@ def test_int8_notes_operations_that_stay_float(cnn, images, tmp_path):
     assert result.notes == ()
 
 
+@pytest.fixture(scope="module")
+def perceptron():
+    keras.utils.set_random_seed(1)
+    layers = [keras.Input((8,)), L.Dense(64, activation="relu"), L.Dense(4)]
+    return keras.Sequential(layers), np.random.default_rng(0).normal(size=(100, 8))
+
+
+@pytest.mark.parametrize("bias", [0.0, 5.0])
+@pytest.mark.parametrize("scale", [1e-3, 0.1])
+def test_int8_calibrated_on_another_scale_is_refused(perceptron, tmp_path, bias, scale):
+    """With a bias the error is small beside the outputs: 0.14. Their variation is all lost."""
+    model, x = perceptron
+    model.layers[-1].bias.assign(np.full(4, bias))
+    with pytest.raises(ExportMismatch, match=r"int8 file answers nonsense.*calibration data"):
+        export_tflite(
+            model, tmp_path / "a.tflite", "int8", representative_data=scale * x, sample_inputs=x
+        )
+    assert os.listdir(tmp_path) == []
+
+
+def test_int8_that_follows_roughly_is_noted(perceptron, tmp_path):
+    model, x = perceptron
+    model.layers[-1].bias.assign(np.zeros(4))
+    path, x = tmp_path / "a.tflite", x[:32].astype("float32")
+    with pytest.warns(UserWarning, match=r"a\.tflite: the file follows Keras only roughly"):
+        result = export_tflite(model, path, "int8", representative_data=x / 2, sample_inputs=x)
+    assert "note: the file follows Keras only roughly" in str(result)
+
+    # What a file explains of the variance is its R squared.
+    got = np.concatenate([value for one in x for value in run(path, input=one[None]).values()])
+    want = model(x).numpy()
+    r_squared = 1 - ((got - want) ** 2).sum() / ((want - want.mean(0)) ** 2).sum()
+    assert 0.5 < r_squared < 0.96
+    assert 1 - result.checks[0].unexplained ** 2 == pytest.approx(r_squared, abs=1e-4)
+    assert f"explains {r_squared:.0%} of how Keras's outputs vary" in result.notes[0]
+
+
+@pytest.mark.filterwarnings("error")
+def test_int8_calibrated_well_has_no_such_note(perceptron, tmp_path):
+    model, x = perceptron
+    assert not export_tflite(model, tmp_path / "a.tflite", "int8", representative_data=x).notes
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_int8_calibrated_on_a_single_value_is_refused(perceptron, tmp_path, value):
+    model, x = perceptron
+    data = np.full((50, 8), value)
+    for sample_inputs in (None, x):
+        with pytest.raises(ValueError, match=f"single value.*Received: {value:g} throughout 'inp"):
+            export_tflite(
+                model,
+                tmp_path / "a.tflite",
+                "int8",
+                representative_data=data,
+                sample_inputs=sample_inputs,
+            )
+    assert os.listdir(tmp_path) == []
+    export_tflite(model, tmp_path / "a.tflite", "dynamic", representative_data=data)
+
+
 def test_int8_over_a_free_number_of_steps_is_refused_not_a_crash(tmp_path):
     x = keras.Input((None, 5))
     model = keras.Model(x, L.LSTM(4)(x))
+    data = np.random.default_rng(0).normal(size=(3, 6, 5))
     with pytest.raises(ValueError, match="cannot be unrolled"):
-        export_tflite(model, tmp_path / "a.tflite", "int8", representative_data=np.zeros((3, 6, 5)))
+        export_tflite(model, tmp_path / "a.tflite", "int8", representative_data=data)
 
 
 def test_other_models_that_cannot_become_tflite(tmp_path):

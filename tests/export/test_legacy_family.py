@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 from tfprune import legacy, patterns
 from tfprune.export import export_tflite
 from tfprune.schedules import ConstantSparsity
+from tfprune.tfmot import tfmot_keras
 
 tf_keras = pytest.importorskip("tf_keras")
 L = tf_keras.layers
@@ -67,3 +69,63 @@ def test_autograph_in_a_subclassed_model(tmp_path):
     x = np.random.default_rng(0).normal(size=(3, 5)).astype("float32")
     model(x)
     assert export_tflite(model, tmp_path / "a.tflite", sample_inputs=x).samples == 3
+
+
+class Pruned(tf_keras.Model):
+    """Wrapped by hand, as tfmot's guide shows it for subclassed models."""
+
+    def __init__(self, wrap):
+        super().__init__()
+        self.wide, self.out = wrap(L.Dense(16, name="wide")), L.Dense(3)
+
+    def call(self, x, training=False):
+        return self.out(self.wide(x, training=training))
+
+
+def wrappings():
+    by_tfmot = tfmot_keras().prune.prune_low_magnitude
+    by_tfprune = legacy.wrap
+    constant = tfmot_keras().pruning_schedule.ConstantSparsity(0.5, 0)
+    return {
+        "tfmot": lambda layer: by_tfmot(layer, constant),
+        "tfprune": lambda layer: by_tfprune(
+            layer, ConstantSparsity(0.5, 0), patterns.Unstructured()
+        ),
+    }
+
+
+@pytest.mark.parametrize("quantize", [None, "int8"])
+@pytest.mark.parametrize("kind", ["tfmot", "tfprune"])
+def test_a_subclassed_model_wrapped_by_hand(tmp_path, kind, quantize):
+    model = Pruned(wrappings()[kind])
+    x = np.random.default_rng(0).normal(size=(30, 12)).astype("float32")
+    model(x)
+    mask = (np.arange(12 * 16).reshape(12, 16) % 2).astype("float32")
+    model.wide.pruning_vars[0][1].assign(mask)
+    path = tmp_path / "a.tflite"
+    result = export_tflite(model, path, quantize, representative_data=x, sample_inputs=x)
+    assert result.weights[0].zeros >= 96
+    assert (result.weights[0].zeros == 96) or quantize
+    (got,) = Interpreter(model_path=str(path)).get_signature_runner()(input=x[:1]).values()
+    np.testing.assert_allclose(got, model(x[:1]), atol=0.1 if quantize else 1e-5)
+
+    # The model is as it was: it trains on, and masks its weights in every call.
+    kernel = model.wide.layer.kernel
+    assert (kernel.numpy() == 0).sum() == 96
+    kernel.assign_add(np.ones((12, 16)))
+    tf.function(model)(x)
+    assert (kernel.numpy() == 0).sum() == 96
+
+
+def test_a_layer_that_keeps_state_is_still_refused(tmp_path):
+    class Counter(L.Layer):
+        def build(self, shape):
+            self.calls = self.add_weight("calls", (), trainable=False)
+
+        def call(self, x):
+            self.calls.assign_add(1.0)
+            return x * 2.0
+
+    model = tf_keras.Sequential([tf_keras.Input((4,)), Counter()])
+    with pytest.raises(ValueError, match=r"layers of your own.*assign nothing.*AssignAddVariable"):
+        export_tflite(model, tmp_path / "a.tflite")

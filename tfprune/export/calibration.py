@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -48,6 +49,47 @@ def samples(data: Any, interface: Interface, name: str, limit: int) -> list[Arra
             f"{interface.describe()}. Received: {name}={_short(data)}"
         )
     return found
+
+
+def check_variety(found: list[Arrays], interface: Interface, name: str) -> None:
+    """Raise or warn if samples are too much alike to choose the ranges of activations from.
+
+    Args:
+        found: what `samples` returned.
+        interface: what the model takes.
+        name: of the argument, for messages.
+
+    Raises:
+        ValueError: every input holds a single value, such as 0, in all samples.
+    """
+    constant = {}
+    for index, one in enumerate(interface.inputs):
+        arrays = [sample[index] for sample in found if sample[index].size]
+        if arrays and len({value for a in arrays for value in (a.min(), a.max())}) == 1:
+            constant[one.name] = arrays[0].flat[0]
+    values = ", ".join(f"{value:g} throughout '{key}'" for key, value in constant.items())
+    advice = "Pass inputs like those in use, a hundred different samples for example"
+    if len(constant) == len(interface.inputs):
+        raise ValueError(
+            f"`{name}` holds a single value, so there are no ranges to choose from it, and the "
+            f"file would answer nothing. {advice}. Received: {values}, in {len(found)} samples"
+        )
+    if constant:
+        warnings.warn(
+            f"`{name}` holds {values}, so what the model makes of other values there may come out "
+            f"wrong. {advice}, unless the model never gets anything else.",
+            stacklevel=4,
+        )
+    if len(found) > 1 and all(_equal(found[0], sample) for sample in found[1:]):
+        warnings.warn(
+            f"The {len(found)} samples of `{name}` are all equal, so the ranges chosen from them "
+            f"suit one input only. {advice}.",
+            stacklevel=4,
+        )
+
+
+def _equal(first: Arrays, second: Arrays) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 def _elements(given: Any, interface: Interface, name: str) -> Iterator[Any]:

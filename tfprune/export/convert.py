@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from tfprune.export.interface import Arrays, Interface, named_leaves
 from tfprune.export.precision import rebuilt, sublayers
 from tfprune.export.quiet import quiet
-from tfprune.family import family
+from tfprune.family import family, room
 
 QUANTIZE = (None, "float16", "dynamic", "int8")
 
@@ -40,12 +41,14 @@ def trace(model: Any, interface: Interface) -> Any:
     # tf_keras lets autograph rewrite the `if` and `for` of a `call`, Keras 3 does not.
     autograph = family(model) == "tf_keras"
     function = tf.function(serve, input_signature=specs, autograph=autograph)
-    function = function.get_concrete_function()
+    with room("tf_keras").without_masking(model) if autograph else contextlib.nullcontext():
+        function = function.get_concrete_function()
     writes = {kind for _, kind in _operations(function) if kind.startswith("Assign")}
     if writes:
         raise ValueError(
             f"The model '{model.name}' keeps state from one call to the next, which a .tflite file "
-            "made from it would lose: build its recurrent layers with `stateful=False`. "
+            "made from it would lose: build recurrent layers with `stateful=False`, and layers of "
+            "your own so that they assign nothing when `training=False`. "
             f"Received: a graph with {', '.join(sorted(writes))}"
         )
     return function

@@ -55,13 +55,16 @@ def export_tflite(
         representative_data: inputs like those in use, needed by "int8" to choose ranges: an array
             (samples, ...); a list or dict of arrays for several inputs; or batches or single
             samples from a generator, a function that returns one, a list, or a
-            `tf.data.Dataset`. (x, y) stands for x. At most 300 samples are used.
+            `tf.data.Dataset`. (x, y) stands for x. At most 300 samples are used. Scale them as
+            the model is to get its inputs: a file calibrated on other ranges answers nonsense,
+            and only `sample_inputs` of the right range would show it.
         overwrite: whether an existing file may be replaced.
         sample_inputs: inputs to compare outputs on, in the same forms, at most 32 used. Without
             them, samples of `representative_data`, else seeded random ones.
 
     Returns:
-        An `ExportResult`: sizes, errors, zeros of each weight. It prints as a table.
+        An `ExportResult`: sizes, errors, zeros of each weight. It prints as a table. A note in it,
+        and a warning, say so if a quantized file follows Keras only roughly.
 
     Example:
 
@@ -72,7 +75,7 @@ def export_tflite(
 
     Raises:
         ValueError: a bad argument, a model that is not built or cannot be converted, weights or
-            data with NaN. Nothing is written.
+            data with NaN, calibration data that are one value throughout. Nothing is written.
         OSError: the path is taken (`overwrite=True` replaces it), its folder is missing, the disk
             is full. Nothing half-written stays.
         ExportMismatch: the file would not compute what the model does. Nothing is written.
@@ -111,6 +114,9 @@ def export_tflite(
         found["checks"], found["apart"] = verify.compare(quantize, wanted, outputs)
 
     write_whole(target, write_and_verify, overwrite)
+    doubts = verify.doubts(quantize, found["checks"])
+    for doubt in doubts:
+        warnings.warn(f"{path}: {doubt}", stacklevel=2)
     return ExportResult(
         path=str(path),
         quantize=quantize,
@@ -124,7 +130,7 @@ def export_tflite(
         samples=len(compared),
         inputs=tuple(str(one) for one in interface.inputs),
         outputs=tuple(wanted[0]),
-        notes=notes,
+        notes=(*doubts, *notes),
         versions=_versions(),
     )
 
@@ -168,6 +174,8 @@ def _data(
     if representative is not None:
         limit = calibration.CALIBRATION_SAMPLES
         real = calibration.samples(representative, interface, "representative_data", limit)
+        if quantize == "int8":
+            calibration.check_variety(real, interface, "representative_data")
     if given is not None:
         limit = samples.COMPARED_SAMPLES
         compared = calibration.samples(given, interface, "sample_inputs", limit)
@@ -188,7 +196,7 @@ def _plain(model: Any) -> Any:
     layers = strip.pruned_layers(model)
     if not layers:
         return model
-    if getattr(model, "inputs", None):
+    if strip.can_strip(model):
         return strip.strip_pruning(model)
     missed = strip.shortfalls(layers)
     if missed:

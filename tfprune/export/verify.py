@@ -12,8 +12,13 @@ from tfprune.export.runtime import DEFAULT, XNNPACK_OFF
 
 TOLERANCE = {None: 5e-5, "float16": 5e-3}
 """Largest error allowed, relative to the largest output; README.md says where these come from."""
-ABSURD = 1.0
-"""Quantized: an error as large as the outputs themselves, by root mean square."""
+REFUSED = 0.5**0.5
+"""Quantized: an error so large, relative to how far the outputs vary, that the file explains less
+than half of their variance: it is more noise than answer."""
+DOUBTED = 0.2
+"""Quantized: an error above which a note says so; 4 % of the variance is lost."""
+_SPREAD_COUNTED = 0.1  # an int8 output has 255 steps, too few for what varies by less of its size
+_SPREAD_SAMPLES = 4  # fewer do not tell how far outputs vary
 DISAGREEMENT = 0.25
 """Quantized: how far the two runtimes may be apart, by root mean square, before one is wrong."""
 _FLOOR = 1e-7  # outputs so small are rounding noise themselves
@@ -34,12 +39,17 @@ class RuntimeCheck:
         max_abs_error: largest difference of any output value.
         max_rel_error: the same relative to the largest value of that output.
         rms_error: root of the mean squared difference relative to that of the output.
+        unexplained: the same relative to how far the output varies from sample to sample, which
+            counts as at least a tenth of the output. A file that answers the same to every input
+            is at 1 or more, even where a bias makes `rms_error` small; the file explains
+            `1 - unexplained**2` of the variance.
     """
 
     runtime: str
     max_abs_error: float
     max_rel_error: float
     rms_error: float
+    unexplained: float
 
 
 def keras_outputs(function: Any, interface: Interface, samples: list[Arrays]) -> Outputs:
@@ -82,7 +92,7 @@ def errors(wanted: Outputs, got: Outputs, runtime: str) -> RuntimeCheck:
     Raises:
         ExportMismatch: the outputs differ in name, shape or finiteness.
     """
-    absolute = relative = rms = 0.0
+    absolute = relative = rms = unexplained = 0.0
     for name in wanted[0]:
         pairs = [(_floats(w[name]), _take(g, name, w[name], runtime)) for w, g in _zip(wanted, got)]
         worst = max((np.abs(w - g).max(initial=0.0) for w, g in pairs), default=0.0)
@@ -91,7 +101,22 @@ def errors(wanted: Outputs, got: Outputs, runtime: str) -> RuntimeCheck:
         power = sum(float(np.square(w).sum() + w.size * _FLOOR**2) for w, _ in pairs)
         absolute, relative = max(absolute, float(worst)), max(relative, float(worst / scale))
         rms = max(rms, float(np.sqrt(squares / power)) if power else 0.0)
-    return RuntimeCheck(runtime, absolute, relative, rms)
+        spread = max(_spread([w for w, _ in pairs]), _SPREAD_COUNTED**2 * power)
+        unexplained = max(unexplained, float(np.sqrt(squares / spread)) if spread else 0.0)
+    return RuntimeCheck(runtime, absolute, relative, rms, unexplained)
+
+
+def _spread(values: list[np.ndarray]) -> float:
+    """Return the sum of the squared distances of an output from its mean over the samples.
+
+    The sum of its squares if there are too few samples to tell, or none differs from the others.
+    """
+    power = sum(float(np.square(value).sum()) for value in values)
+    if len(values) < _SPREAD_SAMPLES or len({value.shape for value in values}) > 1:
+        return power
+    mean = np.mean(values, axis=0)
+    spread = sum(float(np.square(value - mean).sum()) for value in values)
+    return spread if spread > _FLOOR * power else power
 
 
 def _zip(first, second):
@@ -136,12 +161,11 @@ def compare(
                 f"{TOLERANCE[quantize]:g} is explained by rounding"
                 f"{_advice(quantize)}. Nothing was written."
             )
-        if quantize not in TOLERANCE and not row.rms_error < ABSURD:
+        if quantize not in TOLERANCE and not row.unexplained <= REFUSED:
             raise ExportMismatch(
-                f"The {quantize} file answers nonsense on the runtime '{row.runtime}': the error "
-                f"({row.rms_error:.2g} of the outputs by root mean square) is as large as the "
-                "outputs themselves. Give calibration data (`representative_data`) like the inputs "
-                "in use, or choose quantize='float16'. Nothing was written."
+                f"The {quantize} file answers nonsense on the runtime '{row.runtime}': "
+                f"{_explained(row)}, and at least half is expected. {_cause(quantize)} "
+                "Nothing was written."
             )
     if quantize not in TOLERANCE and not apart.rms_error <= DISAGREEMENT:
         raise ExportMismatch(
@@ -150,6 +174,36 @@ def compare(
             "wrong. Choose quantize='float16'. Nothing was written."
         )
     return rows, apart
+
+
+def doubts(quantize: str | None, rows: tuple[RuntimeCheck, ...]) -> tuple[str, ...]:
+    """Return a note if a quantized file that was not refused follows Keras only roughly."""
+    worst = max(rows, key=lambda row: row.unexplained)
+    if quantize in TOLERANCE or worst.unexplained <= DOUBTED:
+        return ()
+    return (
+        f"the file follows Keras only roughly: {_explained(worst)} on the runtime "
+        f"'{worst.runtime}'. Measure its accuracy on real data before you use it. "
+        f"{_cause(quantize)}",
+    )
+
+
+def _explained(row: RuntimeCheck) -> str:
+    part = max(0.0, 1.0 - row.unexplained**2)
+    return (
+        f"it explains {part:.0%} of how Keras's outputs vary (error {row.unexplained:.2g} of their "
+        "variation by root mean square)"
+    )
+
+
+def _cause(quantize: str | None) -> str:
+    if quantize == "int8":
+        return (
+            "The likely cause is calibration data unlike the inputs in use: pass such inputs, "
+            "scaled as the model is to get them, as `representative_data`. Some models do not bear "
+            "int8 activations: then choose quantize='dynamic' or 'float16'."
+        )
+    return "Its weights do not bear int8: choose quantize='float16'."
 
 
 def _advice(quantize: str | None) -> str:
