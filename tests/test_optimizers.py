@@ -107,8 +107,14 @@ class OwnAdam(keras.optimizers.Adam):
     pass
 
 
-def push(weight):
-    return ops.sum(ops.square(weight - 1.0))
+class Push(keras.regularizers.Regularizer):
+    def __call__(self, weight):
+        return ops.sum(ops.square(weight - 1.0))
+
+
+class Shift(keras.constraints.Constraint):
+    def __call__(self, weight):
+        return weight + 0.01
 
 
 @pytest.mark.parametrize(
@@ -119,8 +125,8 @@ def push(weight):
         (lambda: keras.optimizers.Adam(0.01, use_ema=True, ema_overwrite_frequency=3), {}),
         (lambda: OwnAdam(0.01), {}),
         (STILL["adam"], {"cls": OwnStep}),
-        (STILL["adam"], {"kernel_regularizer": push}),
-        (STILL["adam"], {"kernel_constraint": lambda weight: weight + 0.01}),
+        (STILL["adam"], {"kernel_regularizer": Push()}),
+        (STILL["adam"], {"kernel_constraint": Shift()}),
     ],
     ids=["ftrl", "adafactor", "average", "own", "own step", "own regularizer", "own constraint"],
 )

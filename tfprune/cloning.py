@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import keras
 
-Layer = keras.layers.Layer
-Inner = Callable[[Layer, Layer], tuple[Layer, Layer]]
+Inner = Callable[
+    [keras.layers.Layer, keras.layers.Layer], tuple[keras.layers.Layer, keras.layers.Layer]
+]
 
 
 def copy_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
@@ -52,13 +54,6 @@ def clone(
         inner: called with a layer of the original and its replacement; returns the two layers
             whose variables correspond (the one inside a wrapper, say).
     """
-    pairs = []
-
-    def clone_function(layer):
-        new = replace(layer)
-        pairs.append((layer, new))
-        return new
-
     for one in _models(model):
         if isinstance(one, keras.Sequential) and type(one) is not keras.Sequential:
             warnings.warn(
@@ -67,11 +62,38 @@ def clone(
                 "subclass of a Functional `keras.Model`, whose copies keep their class.",
                 stacklevel=2,
             )
+    made: dict[int, keras.layers.Layer] = {}
+
+    def clone_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
+        """Return the one copy of a layer, which may stand in several of the models."""
+        if id(layer) not in made:
+            made[id(layer)] = clone_graph(layer) if is_graph(layer) else replace(layer)
+        return made[id(layer)]
+
+    def clone_graph(graph: keras.Model) -> keras.Model:
+        # Not `recursive=True`, which Keras 3.3 and older do not know what to do with.
+        return keras.models.clone_model(graph, clone_function=clone_layer)
+
     with _not_compiled(model):
-        copy = keras.models.clone_model(model, clone_function=clone_function, recursive=True)
-    for old, new in pairs:
-        copy_variables(*inner(old, new))
+        copy = clone_graph(model)
+    for old in leaves(model):
+        copy_variables(*inner(old, made[id(old)]))
     return copy
+
+
+def is_graph(obj: Any) -> bool:
+    """Tell whether an object is a Sequential or Functional model, whose layers can be copied."""
+    functional = isinstance(obj, keras.Model) and hasattr(obj, "operations")
+    return isinstance(obj, keras.Sequential) or functional
+
+
+def leaves(model: keras.Model) -> list[keras.layers.Layer]:
+    """Return the layers of a graph and of the graphs nested in it, each once."""
+    found: dict[int, keras.layers.Layer] = {}
+    for layer in model.layers:
+        below = leaves(layer) if is_graph(layer) else [layer]
+        found |= {id(one): one for one in below if not isinstance(one, keras.layers.InputLayer)}
+    return list(found.values())
 
 
 @contextlib.contextmanager

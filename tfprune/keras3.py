@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from tfprune import cloning, registry
+from tfprune.cloning import is_graph
 from tfprune.decisions import Decision
 from tfprune.patterns import Pattern
 from tfprune.registry import is_left_alone
@@ -34,12 +35,6 @@ __all__ = [
 def is_model(obj: Any) -> bool:
     """Tell whether an object is a model, of whatever kind."""
     return isinstance(obj, keras.Model)
-
-
-def is_graph(obj: Any) -> bool:
-    """Tell whether an object is a Sequential or Functional model, which can be cloned."""
-    functional = isinstance(obj, keras.Model) and hasattr(obj, "operations")
-    return isinstance(obj, keras.Sequential) or functional
 
 
 def is_wrapped(layer: Any) -> bool:
@@ -91,15 +86,9 @@ def can_strip(model: Any) -> bool:
     """Tell whether every wrapper is a layer of the graph, not inside a class of the user's own."""
     if is_wrapped(model):
         return True
-    return is_graph(model) and _in_graph(model) >= {id(w) for w in pruned_layers(model)}
-
-
-def _in_graph(model: Any) -> set[int]:
-    """Return the ids of the layers of a model and of the models nested in it."""
-    found: set[int] = set()
-    for layer in model.layers:
-        found |= _in_graph(layer) if is_graph(layer) else {id(layer)}
-    return found
+    if not is_graph(model):
+        return False
+    return {id(w) for w in pruned_layers(model)} <= {id(a) for a in cloning.leaves(model)}
 
 
 def strip(model: Any) -> Any:

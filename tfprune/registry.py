@@ -17,6 +17,7 @@ import keras
 from keras import layers, ops
 
 from tfprune import layouts
+from tfprune.cloning import is_graph
 from tfprune.layouts import Layout
 
 
@@ -126,7 +127,7 @@ def reason_against(layer: keras.layers.Layer) -> str | None:
     """Return why a layer cannot be pruned, None if it can; works on unbuilt layers too."""
     name = type(layer).__name__
     if isinstance(layer, keras.Model):
-        if isinstance(layer, keras.Sequential) or hasattr(layer, "operations"):
+        if is_graph(layer):
             return "it is a model: wrap it by itself"
         return "a model within the model that is not Sequential or Functional: wrap its layers"
     if not _is_known(layer):
@@ -214,8 +215,8 @@ def _weights(layer, prefix: str) -> Iterator[PrunableWeight]:
 def _offered(layer) -> list:
     """Return what a layer of the user's own offers for pruning, checked."""
     offered = layer.get_prunable_weights()
-    whole = isinstance(offered, (list, tuple))
-    if not whole or not all(isinstance(v, keras.Variable) for v in offered):
+    own = {id(v) for v in layer.variables}
+    if not isinstance(offered, (list, tuple)) or not {id(v) for v in offered} <= own:
         raise ValueError(
             f"`get_prunable_weights` of the layer '{layer.name}' must return a list of its "
             "variables (`keras.Variable`), such as `[self.kernel]`, leaving out those that are "
