@@ -365,7 +365,7 @@ MISTAKES = {
     "unknown argument": (
         "- layers: a\n  schedule: {class: OneShot, sparsty: 0.5}",
         2,
-        r"'sparsty'. Expected: OneShot\(sparsity, step=0\)",
+        r"'sparsty'\. (Did you mean 'sparsity'\? )?Expected: OneShot\(sparsity, step=0\)",
     ),
     "missing argument": (
         "- schedule: {class: ConstantSparsity, target_sparsity: 0.5}",

@@ -258,7 +258,10 @@ def _schedule(node, path) -> PruningSchedule:
     try:
         return schedules.get({"class_name": name, "config": arguments})
     except TypeError as error:
-        raise ValueError(f"{error}. Expected: {name}{schedules.arguments_of(name)}") from None
+        said = str(error).rstrip(".")  # from Python 3.13 on it may end in "Did you mean ...?"
+        stop = "" if said.endswith("?") else "."
+        expected = f"{name}{schedules.arguments_of(name)}"
+        raise ValueError(f"{said}{stop} Expected: {expected}") from None
 
 
 def _fields(node, allowed: tuple[str, ...] | None, path) -> dict[str, Any]:
