@@ -385,6 +385,18 @@ def test_a_second_run_without_the_callback_is_refused_until_the_schedule_has_end
     assert np.mean(tfprune.strip_pruning(model).get_weights()[0] == 0) == 0.5
 
 
+def test_a_run_that_begins_anew_needs_its_callback_to_the_end():
+    model = _model(tfprune.PolynomialDecay(0.0, 0.5, 0, 8, frequency=1))
+    x, y = _data(8)
+    start = model.get_weights()
+    _fit(model, 8)
+    model.set_weights(start)  # the step and the masks too
+    with pytest.warns(UserWarning, match="The run ends at step 4"):
+        _fit(model, 4)
+    with pytest.raises(ValueError, match="without the callback"):
+        model.fit(x, y, 4, verbose=0)
+
+
 def test_weights_of_an_earlier_epoch_bring_their_step_along():
     model = _model(tfprune.PolynomialDecay(0.0, 0.8, 0, 16, power=1, frequency=4))
     x, y = _data(8)

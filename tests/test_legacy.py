@@ -367,6 +367,25 @@ def test_a_subclassed_model_gets_an_error_that_shows_the_way():
     np.testing.assert_allclose(plain(x), model(x), rtol=1e-6)
 
 
+def test_wrappers_inside_a_layer_of_ones_own_are_not_taken_for_stripped():
+    class Block(layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.dense = tfprune.prune_low_magnitude(layers.Dense(4))
+
+        def call(self, x, training=False):
+            return self.dense(x, training=training)
+
+    model = tf_keras.Sequential([layers.InputLayer((8,)), Block(name="own"), layers.Dense(4)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # "own" is not left dense
+        pruned = tfprune.prune_low_magnitude(model)
+    fit(pruned)
+    with pytest.raises(ValueError, match="inside a model or layer of your own class"):
+        tfprune.strip_pruning(pruned)
+    assert [w.shape for w in tfprune.stripped_weights(pruned)] == [(8, 4), (4,), (4, 4), (4,)]
+
+
 def test_stripped_weights_are_those_of_the_plain_model():
     class Classifier(tf_keras.Model):
         def __init__(self, wrap):

@@ -395,6 +395,12 @@ def test_a_saved_model_loads_wherever_tfprune_is_imported(run_python, tmp_path):
         )
 
 
+def test_a_model_that_is_not_built_yet_can_be_saved(tmp_path):
+    keras.Sequential([PruneLowMagnitude(layers.Dense(2))]).save(tmp_path / "m.keras")
+    again = keras.models.load_model(tmp_path / "m.keras")
+    assert again(np.ones((1, 3))).shape == (1, 2)
+
+
 def test_training_without_the_callback_says_so(small_model, batch):
     pruned = tfprune.prune_low_magnitude(small_model)
     pruned.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))

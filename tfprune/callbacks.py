@@ -106,8 +106,9 @@ class UpdatePruningStep(FamilyCallback):
     def on_epoch_begin(self, epoch, logs=None):
         """Say what the run will reach, before its first step."""
         self._epoch = epoch
-        if self._find_layers():
+        if self._layers:
             self._settle()  # what other callbacks load between epochs need not be masked
+        self._find_layers()
 
     def on_train_batch_begin(self, batch, logs=None):
         """Update the masks if the schedule asks for it before this step."""
@@ -207,8 +208,7 @@ class UpdatePruningStep(FamilyCallback):
         self._recount = False
 
     def _accumulation(self) -> int:
-        optimizer = getattr(self._target, "optimizer", None)
-        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        optimizer = optimizers.inner(self._target)
         return getattr(optimizer, "gradient_accumulation_steps", None) or 1
 
     # -- Pruning -------------------------------------------------------------------------------

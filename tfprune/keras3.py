@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import numpy as np
 
 from tfprune import cloning, registry
 from tfprune.cloning import is_graph
@@ -25,7 +24,6 @@ __all__ = [
     "pruned_layers",
     "reason_against",
     "strip",
-    "stripped_weights",
     "tensorboard",
     "wrap",
     "wrap_model",
@@ -102,16 +100,6 @@ def strip(model: Any) -> Any:
         lambda layer: cloning.copy_layer(_unwrapped(layer)),
         inner=lambda old, new: (_unwrapped(old), new),
     )
-
-
-def stripped_weights(model: Any) -> list[np.ndarray]:
-    """Return the weights of a model, masked and without those of the wrappers."""
-    own: set[int] = set()
-    for wrapper in pruned_layers(model):
-        wrapper.apply_masks()
-        inside = {id(v) for v in wrapper.layer.weights}
-        own |= {id(v) for v in wrapper.weights} - inside
-    return [v.numpy() for v in model.weights if id(v) not in own]
 
 
 def tensorboard(log_dir: str, **arguments: Any) -> Any:

@@ -138,8 +138,18 @@ def wrap_model(model: Any, chosen: dict[int, Decision]) -> Any:
 
 
 def can_strip(model: Any) -> bool:
-    """Tell whether tfmot can take the wrappers off."""
-    return is_wrapped(model) or is_graph(model)
+    """Tell whether every wrapper is a layer of the graph: tfmot looks no further."""
+    if is_wrapped(model):
+        return True
+    return is_graph(model) and {id(m) for m in _wrappers(model)} <= _in_graph(model)
+
+
+def _in_graph(model: Any) -> set[int]:
+    """Return the ids of the layers of a model and of the models nested in it."""
+    found: set[int] = set()
+    for layer in model.layers:
+        found |= _in_graph(layer) if is_graph(layer) else {id(layer)}
+    return found
 
 
 def strip(model: Any) -> Any:
@@ -147,19 +157,6 @@ def strip(model: Any) -> Any:
     for layer in pruned_layers(model):
         layer.apply_masks()
     return model.layer if is_wrapped(model) else tfmot_keras().prune.strip_pruning(model)
-
-
-def stripped_weights(model: Any) -> list[np.ndarray]:
-    """Return the weights of a tf_keras model, masked and without those of tfmot's wrappers.
-
-    For `plain.set_weights(...)` on the same model built from plain layers.
-    """
-    own: set[int] = set()
-    for layer in pruned_layers(model):
-        layer.apply_masks()
-        inside = {id(v) for v in layer.layer.layer.weights}
-        own |= {id(v) for v in layer.layer.weights} - inside
-    return [v.numpy() for v in model.weights if id(v) not in own]
 
 
 class _NoMasking:
@@ -258,6 +255,12 @@ class LegacyPrunedLayer:
             return None
         due = self.pruning_schedule.update_between(-1, step)
         return 1 if due == 0 else due
+
+    @property
+    def own_weights(self) -> list[Any]:
+        """The variables of tfmot's wrapper, without those of the layer inside."""
+        inside = {id(v) for v in self.layer.layer.weights}
+        return [v for v in self.layer.weights if id(v) not in inside]
 
     def apply_masks(self) -> None:
         """Set the weights to zero where their masks are.

@@ -5,8 +5,8 @@ is right only while a cut weight *is* zero and stays so: its gradient is masked,
 not move it by what it remembers. For the optimizers named here a zero weight with a zero gradient
 and no momentum does not move, whatever their other slots hold (`update_step` in Keras says so, and
 `tests/test_optimizers.py` tries every one). Anything else (an optimizer of one's own, a moving
-average that overwrites weights, a constraint or a `train_step` of one's own) is not trusted: there
-the forward pass masks.
+average that overwrites weights, a constraint, a regularizer or a `train_step` of one's own) is not
+trusted: there the forward pass masks.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfprune import keras3
+from tfprune.cloning import is_graph
 
 _STILL = tuple(
     getattr(keras.optimizers, name)
@@ -42,8 +42,8 @@ def keeps_zeros(model: Any, weights: list[Any]) -> bool:
         model: a compiled Keras 3 model.
         weights: variables, masked, with masked gradients and momentum cut by `cut_momentum`.
     """
-    optimizer = _inner(model)
-    if getattr(optimizer, "built", True) is False and keras3.is_graph(model):
+    optimizer = inner(model)
+    if getattr(optimizer, "built", True) is False and is_graph(model):
         model.optimizer.build(model.trainable_variables)
     if type(optimizer) not in _STILL or optimizer.use_ema or not optimizer.built:
         return False
@@ -72,11 +72,11 @@ def doubt(layer: Any) -> None:
 def cut_momentum(model: Any, layer: Any) -> None:
     """Set to zero what the optimizer remembers of the cut weights of a layer that is trusted."""
     for weight, mask, _ in layer.pruning_vars if layer.zeros_hold else []:
-        for slot in _slots(_inner(model), weight):
+        for slot in _slots(inner(model), weight):
             slot.assign(ops.where(mask.value, slot.value, 0))
 
 
-def _inner(model: Any) -> Any:
+def inner(model: Any) -> Any:
     """Return the optimizer of a model, out of the one that scales the loss for float16."""
     optimizer = getattr(model, "optimizer", None)
     return getattr(optimizer, "inner_optimizer", optimizer)

@@ -10,12 +10,10 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import keras
-
 from tfprune import decisions, patterns
 from tfprune import rules as rules_
 from tfprune.decisions import Decision
-from tfprune.family import require_family, room
+from tfprune.family import family, require_family, room
 from tfprune.patterns import Pattern
 from tfprune.rules import Rule
 from tfprune.schedules import ConstantSparsity, PruningSchedule
@@ -255,7 +253,7 @@ def _decide(layer: Any, path: str, plan: _Plan, keras_: Any) -> Decision:
         return Decision(path, reason="wrapped already", expected=True)
     if plan.reason is not None:
         return Decision(path, reason=plan.reason, expected=True)
-    if isinstance(layer, keras.layers.Layer) and keras_.pruned_layers(layer):
+    if family(layer) is not None and keras_.pruned_layers(layer):  # not so for an operation
         return Decision(path, reason="layers inside it are wrapped already", expected=True)
     assert plan.schedule is not None
     assert plan.pattern is not None

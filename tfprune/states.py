@@ -52,6 +52,57 @@ class StepCounter:
         return bool(_WAITING)
 
 
+class PruningStep:
+    """The number of training steps that a wrapped layer has seen.
+
+    It is stored in a variable, which is saved and loaded with the layer's other weights, and
+    counted by a callback in between: to assign the variable of each layer at every step would cost
+    more than the pruning itself.
+
+    Args:
+        variable: a scalar, -1 before the first step.
+    """
+
+    def __init__(self, variable: Any):
+        self._variable = variable
+        self._counter: StepCounter | None = None
+        self._at_attach = 0
+        self._stored = -1
+
+    def attach(self, counter: StepCounter) -> int:
+        """Follow a callback's count of updates, from the stored step on, and return that step."""
+        self.store()  # for a run that was interrupted
+        self._stored = int(self._variable.numpy())
+        self._at_attach = max(0, self._stored)
+        self._counter = counter
+        return self._at_attach
+
+    def detach(self) -> None:
+        """Store the step and stop following the callback."""
+        self.store()
+        self._counter = None
+
+    def is_followed(self) -> bool:
+        """Tell whether a callback that still lives counts the steps."""
+        return self._counter is not None and self._counter.is_kept()
+
+    def read(self) -> int:
+        """Return the number of training steps seen; 0 before the first."""
+        if self._counter is None:
+            return max(0, int(self._variable.numpy()))
+        return self._at_attach + self._counter.updates
+
+    def store(self) -> None:
+        """Write the number of training steps seen to the variable."""
+        if self._counter is None:
+            return
+        loaded = int(self._variable.numpy())
+        if loaded != self._stored:  # weights of another step were loaded, and this with them
+            self._at_attach = max(0, loaded) - self._counter.latest()
+        self._stored = self._at_attach + self._counter.latest()
+        self._variable.assign(self._stored)
+
+
 @dataclasses.dataclass(frozen=True)
 class WeightState:
     """One pruned weight as it stands: numpy copies, for summaries and reports.

@@ -114,4 +114,9 @@ def stripped_weights(model: Any) -> list[np.ndarray]:
 
     Example: `plain.set_weights(tfprune.stripped_weights(model))`.
     """
-    return room(require_family(model, "a model")).stripped_weights(model)
+    require_family(model, "a model")
+    layers = pruned_layers(model)
+    for layer in layers:
+        layer.apply_masks()
+    own = {id(v) for layer in layers for v in layer.own_weights}
+    return [v.numpy() for v in model.weights if id(v) not in own]

@@ -176,9 +176,8 @@ def summary(model: Any) -> SparsitySummary:
     for layer in pruned_layers(model):
         inner = layer.layer.layer if kind == "tf_keras" else layer.layer
         outer = layer.layer if kind == "tf_keras" else layer
-        inside = {id(v) for v in inner.weights}
-        own |= {id(v) for v in outer.weights} - inside
-        wrapped |= inside
+        own |= {id(v) for v in layer.own_weights}
+        wrapped |= {id(v) for v in inner.weights}
         title = titles.get(id(outer)) or str(layer.layer_name)
         final = layer.pruning_schedule.final_sparsity
         for state in layer.states():

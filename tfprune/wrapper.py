@@ -27,7 +27,7 @@ from keras import ops
 from tfprune import masks, patterns, registry, signatures
 from tfprune import schedules as schedules_
 from tfprune.schedules import ConstantSparsity
-from tfprune.states import StepCounter, WeightState
+from tfprune.states import PruningStep, StepCounter, WeightState
 from tfprune.substitution import mask_gradient, run_with
 
 # Wrappers by the id of their step variable: a public way to find them at any depth of any model,
@@ -115,9 +115,6 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         self.finished = False
         self.zeros_hold = False
         self.traced_unmasked = False
-        self._counter: StepCounter | None = None
-        self._step_at_attach = 0
-        self._stored_step = -1
         self._variable_count = 0
         self._call_shapes: dict[str, Any] | None = None
         self._prunable: list[registry.PrunableWeight] = []
@@ -176,6 +173,7 @@ class PruneLowMagnitude(keras.layers.Wrapper):
             dtype="int32",
             trainable=False,
         )
+        self._step = PruningStep(self.pruning_step)
         _WRAPPERS[id(self.pruning_step)] = self
         self.built = True
 
@@ -254,8 +252,8 @@ class PruneLowMagnitude(keras.layers.Wrapper):
 
     def may_train(self) -> bool:
         """Tell whether a callback prunes this layer, or it is pruned as far as it will be."""
-        kept = self._counter is not None and self._counter.is_kept()
-        return kept or self.finished or not self.trainable or StepCounter.any_waiting()
+        followed = self._step.is_followed()
+        return followed or self.finished or not self.trainable or StepCounter.any_waiting()
 
     def refuse_training(self) -> None:
         """Raise the error that names the missing callback."""
@@ -284,40 +282,28 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         """Name of the wrapped layer."""
         return self.layer.name
 
+    @property
+    def own_weights(self) -> list[Any]:
+        """The wrapper's variables, without those of the layer inside."""
+        return [*self._masks, *self._thresholds, self.pruning_step]
+
     def attach(self, counter: StepCounter) -> int:
         """Follow a callback's count of updates, from the stored step on, and return that step."""
-        if self._counter is not None:
-            self.store_step()  # that run was interrupted
-        self._stored_step = int(self.pruning_step.numpy())
-        self._step_at_attach = max(0, self._stored_step)
-        self._counter = counter
-        return self._step_at_attach
+        self.finished = False
+        return self._step.attach(counter)
 
     def detach(self) -> None:
         """Store the step and stop following the callback."""
-        self.store_step()
-        self._counter = None
+        self._step.detach()
         self.zeros_hold = False
 
     def read_step(self) -> int:
         """Return the number of training steps seen; 0 before the first."""
-        if self._counter is None:
-            return max(0, int(self.pruning_step.numpy()))
-        return self._step_at_attach + self._counter.updates
+        return self._step.read()
 
     def store_step(self) -> None:
-        """Write the number of training steps seen to its variable.
-
-        Done when something is saved and at the end of an epoch, not at every step: assigning one
-        variable for each layer would cost more than the pruning itself.
-        """
-        if self._counter is None:
-            return
-        stored = int(self.pruning_step.numpy())
-        if stored != self._stored_step:  # weights of another step were loaded, and this with them
-            self._step_at_attach = max(0, stored) - self._counter.latest()
-        self._stored_step = self._step_at_attach + self._counter.latest()
-        self.pruning_step.assign(self._stored_step)
+        """Write the number of training steps seen to its variable: at saves and ends of epochs."""
+        self._step.store()
 
     def update_masks(self, step: int) -> None:
         """Choose new masks for the sparsity that the schedule asks for at a step.
@@ -382,7 +368,8 @@ class PruneLowMagnitude(keras.layers.Wrapper):
 
     def save_own_variables(self, store):
         """Save masks, thresholds and the step as it is now."""
-        self.store_step()
+        if self.built:
+            self.store_step()
         super().save_own_variables(store)
 
     def get_build_config(self):
