@@ -33,7 +33,16 @@ setup(
     author="The tfprune authors",
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["tfprune", "tfprune.*"]),
-    package_data={"tfprune": ["data/*", "export/README.md", "py.typed"]},
+    package_data={
+        "tfprune": [
+            "data/*",
+            "benchmarking/README.md",
+            "benchmarking/page.*",
+            "export/README.md",
+            "variants/README.md",
+            "py.typed",
+        ]
+    },
     install_requires=[
         "tensorflow>=2.16,<3",
         "keras>=3,<4",
@@ -41,6 +50,7 @@ setup(
         "numpy>=1.26,<3",
         "tensorboard>=2.16,<3",
         "ai-edge-litert>=2.0,<3",
+        "flatbuffers>=24.3",
         "matplotlib>=3.8,<4",
         "pyyaml>=6,<7",
         "rich>=13.7,<16",

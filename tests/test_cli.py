@@ -67,7 +67,9 @@ def test_version_and_help_load_nothing_heavy(tmp_path):
     assert needs_keras.returncode == 1, "the block does not block"
 
 
-@pytest.mark.parametrize("command", [[], ["quickstart"], ["inspect"]])
+@pytest.mark.parametrize(
+    "command", [[], ["quickstart"], ["inspect"], ["benchmark"], ["explain"], ["export"]]
+)
 def test_help_of_every_command_has_examples(command):
     result = call(*command, "--help")
     assert result.exit_code == 0
@@ -83,12 +85,18 @@ def examples():
 
 
 def test_every_example_of_the_help_texts_can_be_run(monkeypatch):
-    from tfprune import quickstart, weightfiles
+    from tfprune import benchmarking, quickstart, variants, weightfiles
+    from tfprune.export import explanation
+    from tfprune.export.xnnpack.verdict import Verdict
 
     calls = []
 
     class Result:
-        def to_json(self):
+        failed = ()
+        best = "float32"
+        verdict = Verdict("fast", "")
+
+        def to_json(self, *arguments):
             return "{}"
 
     def record(*arguments, **options):
@@ -97,11 +105,14 @@ def test_every_example_of_the_help_texts_can_be_run(monkeypatch):
 
     monkeypatch.setattr(quickstart, "quickstart", record)
     monkeypatch.setattr(weightfiles, "inspect_file", record)
-    assert len(examples()) == 7
+    monkeypatch.setattr(benchmarking, "benchmark", record)
+    monkeypatch.setattr(explanation, "explain", record)
+    monkeypatch.setattr(variants, "export_variants", record)
+    assert len(examples()) >= 12
     for arguments in examples():
         result = call(*arguments)
         assert (result.exit_code, result.stderr) == (0, ""), arguments
-    assert len(calls) == 7
+    assert len(calls) == len(examples())
 
 
 def test_examples_name_files_that_a_quickstart_writes():
@@ -114,7 +125,9 @@ def test_examples_name_files_that_a_quickstart_writes():
 
 
 def test_help_names_every_command_and_dataset():
-    assert {"quickstart", "inspect"} <= set(call("--help").stdout.split())
+    assert {"quickstart", "inspect", "benchmark", "explain", "export"} <= set(
+        call("--help").stdout.split()
+    )
     from tfprune import datasets
 
     assert [choice.value for choice in cli.DatasetName] == list(datasets.NAMES)

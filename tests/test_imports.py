@@ -33,7 +33,8 @@ HOUSE = (
     ("strip",),
     ("rules", "callbacks", "weightfiles", "image_files"),
     ("prune", "tensorboard", "summary", "export", "datasets"),
-    ("comparison",),
+    ("latency", "comparison", "benchmarking"),
+    ("variants",),
     ("quickstart",),
     ("cli",),
 )

@@ -430,9 +430,9 @@ def test_damaged_tflite_files(dense_tflite):
 
 def test_the_lengths_of_all_vectors_are_bounded_together():
     left = [10]
-    assert flatbuffer._count(6, left) == 6
+    assert flatbuffer.count(6, left) == 6
     with pytest.raises(ValueError, match="a vector of 5 elements does not fit"):
-        flatbuffer._count(5, left)
+        flatbuffer.count(5, left)
 
 
 def test_a_damaged_length_ends_no_loop_in_the_billions(dense_tflite):

@@ -6,7 +6,8 @@ The map of the house (upper floors import lower ones, never the other way round)
   zeros may stand), `masks` (scores to masks), `files` (whole or not at all)
 - layers: `family`, `registry` (which weights), `wrapper` (Keras 3), `legacy` (tf_keras through
   tfmot), `cloning`, `decisions`, `strip`, `optimizers` (which leave zeros alone)
-- workflows: `rules`, `prune`, `callbacks`, `tensorboard`, `summary`, `export`, `weightfiles`
+- workflows: `rules`, `prune`, `callbacks`, `tensorboard`, `summary`, `export`, `weightfiles`,
+  `benchmarking`, `variants`
 - commands: `quickstart`, `cli`
 
 Names are loaded when first used, so that `tfprune --help` need not wait for TensorFlow.
@@ -23,8 +24,10 @@ from typing import TYPE_CHECKING, Any
 from tfprune.version import __version__
 
 if TYPE_CHECKING:
+    from tfprune.benchmarking import BenchmarkResult, benchmark
     from tfprune.callbacks import UpdatePruningStep
-    from tfprune.export import ExportResult, export_tflite
+    from tfprune.export import Explanation, ExportResult, explain, export_tflite
+    from tfprune.latency import PruneForLatencyOnXNNPack
     from tfprune.patterns import NM, Block, Unstructured
     from tfprune.prune import PruningPolicy, prune, prune_low_magnitude, prune_scope
     from tfprune.registry import PrunableLayer
@@ -40,12 +43,15 @@ if TYPE_CHECKING:
     from tfprune.strip import strip_pruning, stripped_weights
     from tfprune.summary import summary
     from tfprune.tensorboard import PruningSummaries
+    from tfprune.variants import VariantsResult, export_variants
     from tfprune.weightfiles import inspect_file
     from tfprune.wrapper import PruneLowMagnitude
 
 _HOMES = {
+    "benchmarking": ("BenchmarkResult", "benchmark"),
     "callbacks": ("UpdatePruningStep",),
-    "export": ("ExportResult", "export_tflite"),
+    "export": ("Explanation", "ExportResult", "explain", "export_tflite"),
+    "latency": ("PruneForLatencyOnXNNPack",),
     "patterns": ("NM", "Block", "Unstructured"),
     "prune": ("PruningPolicy", "prune", "prune_low_magnitude", "prune_scope"),
     "registry": ("PrunableLayer",),
@@ -61,14 +67,17 @@ _HOMES = {
     "strip": ("strip_pruning", "stripped_weights"),
     "summary": ("summary",),
     "tensorboard": ("PruningSummaries",),
+    "variants": ("VariantsResult", "export_variants"),
     "weightfiles": ("inspect_file",),
     "wrapper": ("PruneLowMagnitude",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: RUF022 -- spelt out for type checkers and `import *`
+    "BenchmarkResult",
     "Block",
     "ConstantSparsity",
+    "Explanation",
     "ExportResult",
     "FunctionSchedule",
     "Iterative",
@@ -76,6 +85,7 @@ __all__ = [  # noqa: RUF022 -- spelt out for type checkers and `import *`
     "OneShot",
     "PolynomialDecay",
     "PrunableLayer",
+    "PruneForLatencyOnXNNPack",
     "PruneLowMagnitude",
     "PruningPolicy",
     "PruningSchedule",
@@ -83,8 +93,12 @@ __all__ = [  # noqa: RUF022 -- spelt out for type checkers and `import *`
     "Rule",
     "Unstructured",
     "UpdatePruningStep",
+    "VariantsResult",
     "__version__",
+    "benchmark",
+    "explain",
     "export_tflite",
+    "export_variants",
     "inspect_file",
     "prune",
     "prune_low_magnitude",

@@ -18,6 +18,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from tfprune.version import __version__
 
@@ -39,6 +40,22 @@ class DatasetName(str, enum.Enum):
     fashion_mnist = "fashion_mnist"
     mnist = "mnist"
     cifar10 = "cifar10"
+
+
+class ObjectiveName(str, enum.Enum):
+    """What `tfprune.export_variants` chooses by, as choices of the command line."""
+
+    size = "size"
+    latency = "latency"
+    balanced = "balanced"
+
+
+class RuntimeName(str, enum.Enum):
+    """Where `tfprune.benchmark` measures, as choices of the command line."""
+
+    native = "native"
+    wasm = "wasm"
+    adb = "adb"
 
 
 def main() -> None:
@@ -121,6 +138,268 @@ def inspect(
             typer.echo(result.to_json())
         else:
             Console().print(result)
+
+
+@app.command(
+    epilog="Examples:\n\n$ tfprune explain pruned.tflite\n\n$ tfprune explain pruned.tflite --json"
+)
+def explain(
+    file: Annotated[pathlib.Path, typer.Argument(help="A .tflite file.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Say whether the zeros of a .tflite file make it faster on a phone, and if not, why not.
+
+    Exit code 1 if the file would give wrong results there, or not load.
+    """
+    with _reported():
+        from tfprune.export.explanation import explain as explain_file
+
+        result = explain_file(file)
+        if as_json:
+            typer.echo(result.to_json())
+        else:
+            Console().print(result)
+    if result.verdict.kind == "wrong":
+        raise typer.Exit(1)
+
+
+def _variant_names(text: str) -> str:
+    from tfprune.variants.variant import chosen
+
+    try:
+        chosen(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    return text
+
+
+@app.command(
+    epilog="Examples:\n\n$ tfprune export model.keras --out out\n\n"
+    "$ tfprune export model.keras --out out --data calibration.npz --eval test.npz\n\n"
+    "$ tfprune export model.keras --out out --variants float16,float32-sparse --objective size"
+)
+def export(
+    model: Annotated[
+        pathlib.Path,
+        typer.Argument(
+            help="A .keras or .h5 file; pruning wrappers may still be on.", show_default=False
+        ),
+    ],
+    out: Annotated[
+        pathlib.Path,
+        typer.Option(
+            help="Folder for the files and variants.json; made if it does not exist.",
+            show_default=False,
+        ),
+    ],
+    variants: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES",
+            callback=_variant_names,
+            help="all, or some of float32, float16, dynamic, int8, float32-sparse, "
+            "float16-sparse, int8-sparse, with commas between.",
+        ),
+    ] = "all",
+    data: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Calibration data, which int8 needs: .npz with the key x or the names of the "
+            "inputs, or .npy.",
+        ),
+    ] = None,
+    evaluation: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            "--eval",
+            metavar="FILE",
+            help="Evaluation data: .npz with inputs x and labels y (class ids or one-hot).",
+        ),
+    ] = None,
+    objective: Annotated[
+        ObjectiveName,
+        typer.Option(
+            help="What the best is chosen by: file size, median latency, or their product."
+        ),
+    ] = ObjectiveName.balanced,
+    max_accuracy_drop: Annotated[
+        float,
+        typer.Option(min=0.0, help="How much less accurate than Keras the chosen file may be."),
+    ] = 0.01,
+    runtime: Annotated[
+        RuntimeName,
+        typer.Option(help="Where latency and memory are measured; see tfprune benchmark."),
+    ] = RuntimeName.native,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of each interpreter.")] = 1,
+    runs: Annotated[int, typer.Option(min=1, help="Timed runs of each file.")] = 50,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the files of an earlier run.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an earlier run, keeping what it finished.")
+    ] = False,
+) -> None:
+    """Write a model in every form, verify and measure each file, mark the best.
+
+    Each file appears whole, once it is verified; variants.json tells what is finished. Exit code 1
+    if no variant meets the objective, or a file came out wrong.
+    """
+    if overwrite and resume:
+        raise typer.BadParameter("--overwrite starts anew, --resume goes on: choose one of them.")
+    result = None
+    with _reported(), _without_native_chatter():
+        with Console(stderr=True).status("Loading TensorFlow"):
+            from tfprune.variants import export_variants
+        with contextlib.suppress(KeyboardInterrupt):
+            result = export_variants(
+                model,
+                out,
+                variants,
+                data,
+                evaluation,
+                objective.value,
+                max_accuracy_drop,
+                runtime=runtime.value,
+                threads=threads,
+                runs=runs,
+                overwrite=overwrite,
+                resume=resume,
+                progress=True,
+            )
+            Console().print(result)
+    if result is None:
+        _complain(_interrupted(out))
+        raise typer.Exit(130)
+    if result.best is None:
+        _complain(f"Error: {result.choice}")
+    if result.best is None or result.failed:
+        raise typer.Exit(1)
+
+
+def _interrupted(out: pathlib.Path) -> str:
+    from tfprune.variants.record import finished
+
+    files = finished(out)
+    if not files:
+        return f"Interrupted. No variant was finished in {str(out)!r}."
+    return (
+        f"Interrupted. Finished and whole in {str(out)!r}: {', '.join(files)}. The same command "
+        "with --resume (and without --overwrite) goes on from there."
+    )
+
+
+@app.command(
+    epilog="Examples:\n\n$ tfprune benchmark dense.tflite pruned.tflite\n\n"
+    "$ tfprune benchmark dense.tflite pruned.tflite --runtime wasm --json benchmark.json\n\n"
+    "$ tfprune benchmark text.tflite --shape tokens=1x64 --threads 2 --runs 200"
+)
+def benchmark(
+    files: Annotated[
+        list[pathlib.Path],
+        typer.Argument(
+            metavar="FILE...",
+            help=".tflite files; the others are compared with the first.",
+            show_default=False,
+        ),
+    ],
+    runtime: Annotated[
+        RuntimeName,
+        typer.Option(
+            help="native: this machine. wasm: LiteRT.js in headless Chromium, which has the sparse "
+            "kernels on any PC. adb: a phone that is connected.",
+        ),
+    ] = RuntimeName.native,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of each interpreter.")] = 1,
+    runs: Annotated[int, typer.Option(min=1, help="Timed runs of each file.")] = 50,
+    warmup: Annotated[int, typer.Option(min=5, help="Runs before those.")] = 5,
+    json_out: Annotated[
+        pathlib.Path | None,
+        typer.Option("--json", metavar="OUT", help="Save the figures as JSON, too."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace OUT if it exists.")
+    ] = False,
+    signature: Annotated[
+        str | None, typer.Option(help="The one to run, in files with several.")
+    ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=SHAPE", help="Shape of an input with free axes, such as tokens=1x64."
+        ),
+    ] = None,
+    time_limit: Annotated[
+        float, typer.Option(min=0.1, help="Seconds until a file that hangs is given up.")
+    ] = 300.0,
+    serial: Annotated[
+        str | None, typer.Option(help="adb: which phone, if several are connected.")
+    ] = None,
+    binary: Annotated[
+        pathlib.Path | None, typer.Option(help="adb: the benchmark_model to put on the phone.")
+    ] = None,
+    litertjs: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="wasm: a folder with @litertjs/core, where npm cannot fetch it."),
+    ] = None,
+    browser: Annotated[
+        pathlib.Path | None, typer.Option(help="wasm: the Chromium or Chrome to run.")
+    ] = None,
+) -> None:
+    """Measure .tflite files side by side: speed, load time, memory, and whether they are right.
+
+    Each file has a process of its own, and they take turns. Outputs are compared with those of
+    plain kernels (XNNPACK off).
+    """
+    shapes = dict(_shape(text) for text in shape or [])
+    for name, value, place in (
+        ("serial", serial, RuntimeName.adb),
+        ("binary", binary, RuntimeName.adb),
+        ("litertjs", litertjs, RuntimeName.wasm),
+        ("browser", browser, RuntimeName.wasm),
+    ):
+        if value is not None and runtime is not place:
+            raise typer.BadParameter(
+                f"--{name} is for --runtime {place.value} only. Received: --runtime {runtime.value}"
+            )
+    with _reported():
+        from tfprune.benchmarking import benchmark as measure
+        from tfprune.files import check_target
+
+        if json_out is not None:
+            check_target(json_out, overwrite)
+        with Console(stderr=True).status("Starting") as status:
+            result = measure(
+                files,
+                runtime.value,
+                threads=threads,
+                runs=runs,
+                warmup=warmup,
+                signature=signature,
+                shapes=shapes,
+                time_limit=time_limit,
+                serial=serial,
+                binary=binary,
+                litertjs=litertjs,
+                browser=browser,
+                tell=lambda text: status.update(escape(text)),
+            )
+        Console().print(result)
+        if json_out is not None:
+            result.to_json(json_out, overwrite)
+    if result.failed:
+        raise typer.Exit(1)
+
+
+def _shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """Return the name and the sizes in a text such as "tokens=1x64"."""
+    name, _, sizes = text.rpartition("=")
+    parts = sizes.split("x")
+    if not name or not all(part.isascii() and part.isdigit() for part in parts):
+        raise typer.BadParameter(
+            f"--shape wants NAME=SHAPE, such as tokens=1x64. Received: {text!r}"
+        )
+    return name, tuple(int(part) for part in parts)
 
 
 @contextlib.contextmanager

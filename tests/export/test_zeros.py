@@ -10,7 +10,7 @@ from tfprune.weightfiles.flatbuffer import Constant
 def constant(values, name="model_1/layer_1/MatMul", is_weight=True):
     values = np.asarray(values)
     zero = (values == 0).reshape(-1)
-    return Constant(name, values.shape, "int8", zero, is_weight, False, True)
+    return Constant(name, values.shape, "int8", zero, is_weight, False, True, (0, 0))
 
 
 def sparse(shape, seed=0, fraction=0.6):

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from tfprune.export.interface import Arrays, Interface, named_leaves
-from tfprune.export.precision import rebuilt, sublayers
+from tfprune.export.interfaces import interface_of
+from tfprune.export.precision import in_float32, rebuilt, sublayers
 from tfprune.export.quiet import quiet
 from tfprune.family import family, room
 
@@ -52,6 +53,20 @@ def trace(model: Any, interface: Interface) -> Any:
             f"Received: a graph with {', '.join(sorted(writes))}"
         )
     return function
+
+
+def converted(model: Any) -> bytes:
+    """Return a model as a float32 `.tflite` file in memory, for a look at its graph.
+
+    Args:
+        model: built, without wrappers, of either family.
+
+    Raises:
+        ValueError: the model cannot be converted.
+    """
+    interface = interface_of(model, None, None)
+    with in_float32(model) as ready:
+        return convert(ready, trace(ready, interface), interface, None, None)
 
 
 def convert(

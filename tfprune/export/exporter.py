@@ -13,12 +13,14 @@ import keras
 import numpy as np
 
 from tfprune import strip
-from tfprune.export import calibration, runtime, samples, verify, zeros
+from tfprune.export import calibration, metadata, runtime, samples, verify, zeros
 from tfprune.export.convert import QUANTIZE, convert, trace
+from tfprune.export.encoding import check_sparse, plan
 from tfprune.export.interface import Arrays, Interface
 from tfprune.export.interfaces import interface_of
 from tfprune.export.precision import check_dtypes, in_float32
 from tfprune.export.result import ExportedWeight, ExportResult
+from tfprune.export.sparse import Storage, rewrite
 from tfprune.family import require_family
 from tfprune.files import check_target, write_whole
 from tfprune.weightfiles import flatbuffer
@@ -35,12 +37,14 @@ def export_tflite(
     representative_data: Any = None,
     overwrite: bool = False,
     sample_inputs: Any = None,
+    sparse: str | bool = "auto",
 ) -> ExportResult:
     """Write a Keras model as a `.tflite` file that has been run and compared with the model.
 
-    Wrapped layers are stripped, the model is converted at batch size 1, the file is loaded in
-    `ai-edge-litert` on the default runtime and with XNNPACK off, its outputs are compared with
-    those of Keras, and its zeros with those of the weights. Only then does it appear at `path`.
+    Wrapped layers are stripped, the model is converted at batch size 1, weights with enough zeros
+    get TFLite's sparse encoding where that is safe, the file is loaded in `ai-edge-litert` on the
+    default runtime and with XNNPACK off, its outputs are compared with those of Keras, and its
+    zeros with those of the weights. Only then does it appear at `path`.
 
     Args:
         model: a built Keras 3 or tf_keras model: Sequential, Functional or subclassed, wrapped or
@@ -61,10 +65,15 @@ def export_tflite(
         overwrite: whether an existing file may be replaced.
         sample_inputs: inputs to compare outputs on, in the same forms, at most 32 used. Without
             them, samples of `representative_data`, else seeded random ones.
+        sparse: "auto" stores a weight in sparse encoding where that takes fewer bytes, unless the
+            file would then be wrong on some phone or not load; True does the same and raises if
+            that leaves nothing to encode; False stores all weights dense. The result says for each
+            weight what was done and why, and whether sparse kernels will run.
 
     Returns:
-        An `ExportResult`: sizes, errors, zeros of each weight. It prints as a table. A note in it,
-        and a warning, say so if a quantized file follows Keras only roughly.
+        An `ExportResult`: sizes, errors, zeros and storage of each weight, and what XNNPACK's
+        sparse kernels make of the file. It prints as a table. A note in it, and a warning, say so
+        if a quantized file follows Keras only roughly.
 
     Example:
 
@@ -75,7 +84,8 @@ def export_tflite(
 
     Raises:
         ValueError: a bad argument, a model that is not built or cannot be converted, weights or
-            data with NaN, calibration data that are one value throughout. Nothing is written.
+            data with NaN, calibration data that are one value throughout, `sparse=True` for a
+            model that it would make wrong or no smaller. Nothing is written.
         OSError: the path is taken (`overwrite=True` replaces it), its folder is missing, the disk
             is full. Nothing half-written stays.
         ExportMismatch: the file would not compute what the model does. Nothing is written.
@@ -84,8 +94,10 @@ def export_tflite(
     """
     target = check_target(path, overwrite)
     _check_arguments(model, quantize, representative_data)
+    check_sparse(sparse)
     interface = interface_of(model, sample_inputs, representative_data)
     calibrating, compared = _data(model, interface, quantize, representative_data, sample_inputs)
+    rules = metadata.describe(model)
     plain = _plain(model)
     _check_weights(plain, quantize)
     with in_float32(plain) as ready:
@@ -95,14 +107,14 @@ def export_tflite(
         weights = zeros.used_weights(ready, function)
     constants = flatbuffer.read_constants(content)
     matched, absent = zeros.check_zeros(weights, constants)
+    planned = plan(content, sparse)
+    rows = _rows(constants, matched, planned.storage)
     order = {path: position for position, path in enumerate(weights)}
-    rows = [
-        ExportedWeight(matched.get(i, c.name), c.shape, c.dtype, c.size, c.zeros)
-        for i, c in enumerate(constants)
-        if c.is_weight or i in matched
-    ]
     rows.sort(key=lambda row: order.get(row.name, len(order)))
     notes = _notes(quantize, content, rows, absent)
+    size = sum(row.size for row in rows)
+    sparsity = sum(row.zeros for row in rows) / size if size else 0.0
+    content = rewrite(content, planned.storage, metadata.entry(sparsity, rules))
     found: dict[str, Any] = {}
 
     def write_and_verify(temporary: pathlib.Path) -> None:
@@ -130,9 +142,36 @@ def export_tflite(
         samples=len(compared),
         inputs=tuple(str(one) for one in interface.inputs),
         outputs=tuple(wanted[0]),
+        verdict=planned.verdict,
         notes=(*doubts, *notes),
         versions=_versions(),
     )
+
+
+def _rows(
+    constants: list[flatbuffer.Constant], matched: dict[int, str], storage: list[Storage]
+) -> list[ExportedWeight]:
+    """Return what is known about each weight in the file."""
+    stored = {(one.graph, one.tensor): one for one in storage}
+    rows = []
+    for index, constant in enumerate(constants):
+        if not constant.is_weight and index not in matched:
+            continue
+        dense = constant.size * np.dtype(constant.dtype).itemsize
+        one = stored.get(constant.place)
+        rows.append(
+            ExportedWeight(
+                name=matched.get(index, constant.name),
+                shape=constant.shape,
+                dtype=constant.dtype,
+                size=constant.size,
+                zeros=constant.zeros,
+                encoded=one is not None and one.encoded,
+                reason=one.reason if one is not None else "of a kind that is not encoded",
+                stored_bytes=one.stored_bytes if one is not None else dense,
+            )
+        )
+    return rows
 
 
 def _check_arguments(model: Any, quantize: str | None, representative_data: Any) -> None:

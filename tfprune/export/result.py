@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tfprune.export.verify import RuntimeCheck
+from tfprune.export.xnnpack.verdict import Verdict
 from tfprune.files import write_whole
 
 
@@ -25,6 +26,9 @@ class ExportedWeight:
         dtype: "float32", "float16" or "int8".
         size: number of values.
         zeros: those that are exactly zero.
+        encoded: whether it is stored in TFLite's sparse encoding.
+        reason: for that.
+        stored_bytes: what its values take in the file, indices included.
     """
 
     name: str
@@ -32,6 +36,9 @@ class ExportedWeight:
     dtype: str
     size: int
     zeros: int
+    encoded: bool
+    reason: str
+    stored_bytes: int
 
     @property
     def sparsity(self) -> float:
@@ -64,6 +71,7 @@ class ExportResult:
         samples: how many inputs were compared.
         inputs: the input tensors, in words.
         outputs: names of the outputs.
+        verdict: what XNNPACK's sparse kernels make of the file, on ARM and in WebAssembly.
         notes: what to know about this file.
         versions: of the libraries that took part.
     """
@@ -80,6 +88,7 @@ class ExportResult:
     samples: int
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    verdict: Verdict
     notes: tuple[str, ...]
     versions: dict[str, str]
 
@@ -131,23 +140,34 @@ class ExportResult:
         table.add_column("size", justify="right")
         table.add_column("zeros", justify="right")
         table.add_column("sparsity", justify="right")
+        table.add_column("bytes", justify="right")
+        table.add_column("stored")
         for weight in self.weights:
             shape = "x".join(map(str, weight.shape))
             counts = (f"{weight.size:,}", f"{weight.zeros:,}", f"{weight.sparsity:.1%}")
-            table.add_row(weight.name, shape, weight.dtype, *counts)
+            how = ("sparse: " if weight.encoded else "dense: ") + weight.reason
+            table.add_row(
+                weight.name, shape, weight.dtype, *counts, f"{weight.stored_bytes:,}", how
+            )
         if len(self.weights) != 1:
             size = sum(weight.size for weight in self.weights)
             zeros = sum(weight.zeros for weight in self.weights)
             table.add_section()
-            table.add_row("all weights", "", "", f"{size:,}", f"{zeros:,}", f"{self.sparsity:.1%}")
+            stored = sum(weight.stored_bytes for weight in self.weights)
+            counts = (f"{size:,}", f"{zeros:,}", f"{self.sparsity:.1%}", f"{stored:,}")
+            table.add_row("all weights", "", "", *counts, "")
         return table
 
     def lines(self) -> list[str]:
         """Return the figures that stand under the table."""
         allowed = f", {self.tolerance:g} allowed" if self.tolerance is not None else ""
         return [
-            f"{self.file_bytes:,} bytes, {self.gzip_bytes:,} after gzip; "
+            f"{self.file_bytes:,} bytes: what the installed app keeps on the device and maps into "
+            "memory",
+            f"{self.gzip_bytes:,} bytes after gzip: about what the app's download grows by",
             f"{self.parameters:,} parameters",
+            f"sparse kernels (ARM, WebAssembly): {self.verdict.kind}: {self.verdict.reason}",
+            *([f"to change that: {self.verdict.advice}"] if self.verdict.advice else []),
             *(
                 f"largest error against Keras, {check.runtime}: {check.max_abs_error:.2g} "
                 f"({check.max_rel_error:.2g} of the largest output{allowed})"

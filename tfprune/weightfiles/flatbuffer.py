@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import math
 import struct
 from collections.abc import Callable
@@ -16,9 +17,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from tfprune.weightfiles.sparse_tensor import Level, SparseTensor, decode
+
 T = TypeVar("T")
 
-_DTYPES = {
+DTYPES = {
     "FLOAT32": "float32", "FLOAT16": "float16", "FLOAT64": "float64", "INT8": "int8",
     "UINT8": "uint8", "INT16": "int16", "UINT16": "uint16", "INT32": "int32", "UINT32": "uint32",
     "INT64": "int64", "UINT64": "uint64", "BOOL": "bool", "INT4": "int4",
@@ -31,6 +34,10 @@ _WEIGHT_INPUTS = {
     "UNIDIRECTIONAL_SEQUENCE_RNN": (1, 2), "RNN": (1, 2), "SVDF": (1, 2),
 }  # fmt: skip
 _PASS_ON = ("DEQUANTIZE", "DENSIFY", "RESHAPE", "TRANSPOSE")
+METADATA = "tfprune"
+"""Name of the entry that tfprune writes into its files."""
+
+_SCHEMA = 3
 _DAMAGE = (
     *(struct.error, ValueError, IndexError, KeyError, TypeError, OverflowError),
     *(AttributeError, MemoryError, AssertionError),
@@ -45,10 +52,10 @@ class Constant:
         name: of the tensor; of the operation that reads it where the converter made one up.
         shape: as stored, input channels last.
         dtype: "float32", "float16", "int8", ...
-        is_zero: True where the value it stands for is zero, flat; for a tensor in sparse encoding,
-            of the stored values only.
+        is_zero: True where the value it stands for is zero, flat.
         is_weight: whether an operation multiplies by it or looks rows up in it.
         sparse: whether it is stored in TFLite's sparse encoding.
+        place: number of the subgraph, and of the tensor in it.
         finite: whether no value is NaN or infinite.
     """
 
@@ -59,10 +66,11 @@ class Constant:
     is_weight: bool
     sparse: bool
     finite: bool
+    place: tuple[int, int]
 
     @property
     def size(self) -> int:
-        """Number of values, those that a sparse encoding leaves out included."""
+        """Number of values."""
         return math.prod(self.shape)
 
     @property
@@ -72,7 +80,7 @@ class Constant:
 
     @property
     def zeros(self) -> int:
-        """Number of values that are zero, those that a sparse encoding leaves out included."""
+        """Number of values that are zero."""
         return self.size - self.nonzero
 
 
@@ -84,7 +92,7 @@ def read_constants(content: bytes) -> list[Constant]:
     Raises:
         ValueError: the bytes are not a whole `.tflite` file.
     """
-    return _guarded(_read, content)
+    return guarded(_read, content)
 
 
 def float_operations(content: bytes) -> list[str]:
@@ -97,24 +105,62 @@ def float_operations(content: bytes) -> list[str]:
     Raises:
         ValueError: the bytes are not a whole `.tflite` file.
     """
-    return _guarded(_float_operations, content)
+    return guarded(_float_operations, content)
 
 
-def _guarded(read: Callable[[bytes], T], content: bytes) -> T:
-    """Call a reader, and turn what damage makes it raise into one clear error."""
+def read_metadata(content: bytes) -> dict:
+    """Return what tfprune wrote into a file about itself, empty if it did not.
+
+    Raises:
+        ValueError: the bytes are not a whole `.tflite` file.
+    """
+    return guarded(_metadata, content)
+
+
+def guarded(read: Callable[[bytes], T], content: bytes) -> T:
+    """Call a reader, and turn what damage makes it raise into one clear error.
+
+    Raises:
+        ValueError: not a `.tflite` file, one of another schema version, or a damaged one.
+    """
     if len(content) < 16 or content[4:8] != b"TFL3":
         raise ValueError(
             "Not a .tflite file: the bytes 4 to 8 must be b'TFL3'. "
             f"Received: {len(content)} bytes with {bytes(content[4:8])!r} there"
         )
     try:
-        return read(content)
+        version = _version(content)
+        if version == _SCHEMA:
+            return read(content)
     except _DAMAGE as error:
         raise ValueError(
             "The .tflite file is damaged or cut short: its tables point outside of it or "
             f"contradict each other ({type(error).__name__}: {error}). "
             f"Received: {len(content)} bytes"
         ) from error
+    raise ValueError(
+        f"A .tflite file of schema version {_SCHEMA} was expected, the only one that today's "
+        f"runtimes load; convert the model again. Received: schema version {version}"
+    )
+
+
+def _version(content: bytes) -> int:
+    from ai_edge_litert import schema_py_generated as schema
+
+    return schema.Model.GetRootAs(content, 0).Version()
+
+
+def _metadata(content: bytes) -> dict:
+    from ai_edge_litert import schema_py_generated as schema
+
+    model: Any = schema.Model.GetRootAs(content, 0)
+    limit = [len(content)]
+    for index in range(count(model.MetadataLength(), limit)):
+        table = model.Metadata(index)
+        if text_of(table.Name()) == METADATA:
+            facts = json.loads(bytes_of(model.Buffers(table.Buffer()), content).tobytes())
+            return facts if isinstance(facts, dict) else {}
+    return {}
 
 
 def _read(content: bytes) -> list[Constant]:
@@ -126,21 +172,22 @@ def _read(content: bytes) -> list[Constant]:
     limit = [len(content)]
     found: list[Constant] = []
     seen: set[int] = set()
-    for graph_index in range(_count(model.SubgraphsLength(), limit)):
+    for graph_index in range(count(model.SubgraphsLength(), limit)):
         graph: Any = model.Subgraphs(graph_index)
         readers = _readers(schema, model, graph, limit)
-        for index in range(_count(graph.TensorsLength(), limit)):
+        for index in range(count(graph.TensorsLength(), limit)):
             tensor: Any = graph.Tensors(index)
             if tensor.Buffer() in seen:
                 continue
-            constant = _constant(schema, model, tensor, readers.get(index, []), content)
+            readers_of = readers.get(index, [])
+            constant = _constant(schema, model, tensor, readers_of, content, (graph_index, index))
             if constant is not None:
                 seen.add(tensor.Buffer())
                 found.append(constant)
     return found
 
 
-def _count(length: int, left: list[int]) -> int:
+def count(length: int, left: list[int]) -> int:
     """Return a length after taking it off what may still be counted in this file."""
     left[0] -= length
     if length < 0 or left[0] < 0:
@@ -149,7 +196,8 @@ def _count(length: int, left: list[int]) -> int:
 
 
 @functools.cache
-def _names(enumeration: type) -> dict[int, str]:
+def names_of(enumeration: type) -> dict[int, str]:
+    """Return {number: name} of an enumeration of the schema."""
     return {value: key for key, value in vars(enumeration).items() if isinstance(value, int)}
 
 
@@ -159,71 +207,84 @@ def _float_operations(content: bytes) -> list[str]:
     model: Any = schema.Model.GetRootAs(content, 0)
     limit = [len(content)]
     found = set()
-    for graph_index in range(_count(model.SubgraphsLength(), limit)):
+    for graph_index in range(count(model.SubgraphsLength(), limit)):
         graph: Any = model.Subgraphs(graph_index)
-        for position in range(_count(graph.OperatorsLength(), limit)):
+        for position in range(count(graph.OperatorsLength(), limit)):
             operator: Any = graph.Operators(position)
-            kind = _kind(schema, model, operator)
-            outputs = [operator.Outputs(i) for i in range(_count(operator.OutputsLength(), limit))]
+            kind = kind_of(schema, model, operator)
+            outputs = [operator.Outputs(i) for i in range(count(operator.OutputsLength(), limit))]
             types = {graph.Tensors(index).Type() for index in outputs}
             if kind not in ("DEQUANTIZE", "DENSIFY") and schema.TensorType.FLOAT32 in types:
                 found.add(kind)
     return sorted(found)
 
 
-def _kind(schema: Any, model: Any, operator: Any) -> str:
+def kind_of(schema: Any, model: Any, operator: Any) -> str:
+    """Return the name of an operation, such as "CONV_2D"."""
     code = model.OperatorCodes(operator.OpcodeIndex())
     number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
-    return _names(schema.BuiltinOperator).get(number, "unknown")
+    return names_of(schema.BuiltinOperator).get(number, "unknown")
 
 
 def _readers(schema: Any, model: Any, graph: Any, limit: list[int]) -> dict[int, list[tuple]]:
     """Return {tensor index: [(operation, input position, name of its output)]}."""
     readers: dict[int, list[tuple]] = {}
     outputs: dict[int, list[int]] = {}
-    for position in range(_count(graph.OperatorsLength(), limit)):
+    for position in range(count(graph.OperatorsLength(), limit)):
         operator = graph.Operators(position)
-        kind = _kind(schema, model, operator)
-        if not _count(operator.OutputsLength(), limit):
+        kind = kind_of(schema, model, operator)
+        if not count(operator.OutputsLength(), limit):
             continue
         output = operator.Outputs(0)
-        name = _text(graph.Tensors(output).Name())
-        for slot in range(_count(operator.InputsLength(), limit)):
+        name = text_of(graph.Tensors(output).Name())
+        for slot in range(count(operator.InputsLength(), limit)):
             tensor = operator.Inputs(slot)
             readers.setdefault(tensor, []).append((kind, slot, name))
             if kind in _PASS_ON and slot == 0:
                 outputs.setdefault(tensor, []).append(output)
-    # What reads the output of a DEQUANTIZE or DENSIFY reads the constant before it.
-    return {
-        tensor: [*direct, *(r for out in outputs.get(tensor, []) for r in readers.get(out, []))]
-        for tensor, direct in readers.items()
-    }
+    # What reads the output of a DEQUANTIZE or DENSIFY reads the constant before it; and one of them
+    # may follow the other.
+    return {tensor: _all_readers(tensor, readers, outputs, 0) for tensor in readers}
 
 
-def _text(raw: bytes | None) -> str:
+def _all_readers(tensor: int, readers: dict, outputs: dict, depth: int) -> list[tuple]:
+    behind = outputs.get(tensor, []) if depth < len(_PASS_ON) else []
+    through = (r for out in behind for r in _all_readers(out, readers, outputs, depth + 1))
+    return [*readers.get(tensor, []), *through]
+
+
+def text_of(raw: bytes | None) -> str:
+    """Return a string of the file."""
     return (raw or b"").decode("utf-8", "replace")
 
 
 def _constant(
-    schema: Any, model: Any, tensor: Any, readers: list[tuple], content: bytes
+    schema: Any,
+    model: Any,
+    tensor: Any,
+    readers: list[tuple],
+    content: bytes,
+    place: tuple[int, int],
 ) -> Constant | None:
     buffer = model.Buffers(tensor.Buffer())
-    dtype = _DTYPES.get(_names(schema.TensorType).get(tensor.Type(), ""))
+    dtype = DTYPES.get(names_of(schema.TensorType).get(tensor.Type(), ""))
     quantization = tensor.Quantization()
     scaled = quantization is not None and quantization.ScaleLength() > 0
     if dtype is None or not (dtype.startswith("float") or scaled):
         return None
-    raw = _bytes(buffer, content)
+    raw = bytes_of(buffer, content)
     if not raw.size:
         return None
-    values = _values(raw, dtype)
+    values = values_of(raw, dtype)
     shape = tuple(int(d) for d in tensor.ShapeAsNumpy()) if tensor.ShapeLength() else ()
     sparse = tensor.Sparsity() is not None
     size = math.prod(shape)
     if min(shape, default=1) < 1 or (values.size != size and not (sparse and values.size < size)):
         raise ValueError(f"a tensor of shape {shape} holds {values.size} values")
+    if sparse:
+        values = decode(sparse_tensor(tensor, values, shape)).reshape(-1)
     weight_readers = [name for kind, slot, name in readers if slot in _WEIGHT_INPUTS.get(kind, ())]
-    name = _text(tensor.Name())
+    name = text_of(tensor.Name())
     anonymous = "/" not in name  # the converter's own names, such as `arith.constant2`
     return Constant(
         name=weight_readers[0] if weight_readers and anonymous else name,
@@ -233,10 +294,44 @@ def _constant(
         is_weight=len(shape) >= 2 and size > 1 and bool(weight_readers),
         sparse=sparse,
         finite=bool(np.isfinite(values).all()),
+        place=place,
     )
 
 
-def _bytes(buffer: Any, content: bytes) -> np.ndarray:
+def sparse_tensor(tensor: Any, values: np.ndarray, shape: tuple[int, ...]) -> SparseTensor:
+    """Return a tensor in sparse encoding."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    sparsity = tensor.Sparsity()
+    depth, rank = sparsity.DimMetadataLength(), len(shape)
+    order = tuple(int(sparsity.TraversalOrder(i)) for i in range(min(depth, 2 * rank)))
+    blocks = tuple(int(sparsity.BlockMap(i)) for i in range(min(sparsity.BlockMapLength(), rank)))
+    levels = []
+    for number in range(len(order)):
+        table = sparsity.DimMetadata(number)
+        if table.Format() == schema.DimensionType.DENSE:
+            levels.append(Level(size=table.DenseSize()))
+            continue
+        segments = _index_vector(schema, table.ArraySegmentsType(), table.ArraySegments())
+        indices = _index_vector(schema, table.ArrayIndicesType(), table.ArrayIndices())
+        levels.append(Level(segments=segments, indices=indices))
+    if sorted(order) != list(range(rank + len(blocks))) or any(not 0 <= b < rank for b in blocks):
+        raise ValueError(f"a sparse tensor of {rank} axes is stored in the order {order}")
+    return SparseTensor(shape, order, blocks, tuple(levels), values)
+
+
+def _index_vector(schema: Any, kind: int, table: Any) -> np.ndarray:
+    vectors = schema.SparseIndexVector
+    reader = {
+        vectors.Int32Vector: schema.Int32Vector,
+        vectors.Uint16Vector: schema.Uint16Vector,
+        vectors.Uint8Vector: schema.Uint8Vector,
+    }[kind]()
+    reader.Init(table.Bytes, table.Pos)
+    return np.asarray(reader.ValuesAsNumpy()) if reader.ValuesLength() else np.empty(0, "uint8")
+
+
+def bytes_of(buffer: Any, content: bytes) -> np.ndarray:
     """Return the data of a buffer, which files beyond 2 GB keep behind the flatbuffer."""
     if buffer.DataLength():
         if buffer.DataLength() > len(content):
@@ -250,7 +345,8 @@ def _bytes(buffer: Any, content: bytes) -> np.ndarray:
     return np.frombuffer(content, "uint8", count=size, offset=start)
 
 
-def _values(raw: np.ndarray, dtype: str) -> np.ndarray:
+def values_of(raw: np.ndarray, dtype: str) -> np.ndarray:
+    """Return bytes as flat values."""
     if dtype == "int4":  # two in a byte, the first in the low half
         pairs = np.stack([raw.view("int8") << 4 >> 4, raw.view("int8") >> 4], axis=-1)
         return pairs.reshape(-1)

@@ -54,8 +54,9 @@ def inspect_file(path: str | os.PathLike) -> FileSparsity:
             f"Cannot read {str(path)!r}: it is damaged, cut short, or not a {source.suffix} file "
             f"({error}). Copy or save it again. Received: {len(content):,} bytes"
         ) from error
+    metadata = flatbuffer.read_metadata(content) if reader is _tflite else {}
     packed = len(gzip.compress(content, compresslevel=6, mtime=0))
-    return FileSparsity(str(path), tuple(rows), other, masked, len(content), packed)
+    return FileSparsity(str(path), tuple(rows), other, masked, len(content), packed, metadata)
 
 
 def _tflite(content: bytes) -> tuple[list[FileWeight], int, bool]:
@@ -66,7 +67,7 @@ def _tflite(content: bytes) -> tuple[list[FileWeight], int, bool]:
             continue
         shape, pattern = constant.shape, ""
         # Input channels come last, but for depthwise kernels, whose first axis is 1.
-        if not constant.sparse and shape[0] > 1:
+        if shape[0] > 1:
             last = layouts.Layout((len(shape) - 1,), tuple(range(len(shape) - 1)))
             pattern = nm_pattern(constant.is_zero.reshape(shape), last)
         name, counts = constant.name, (constant.size, constant.nonzero)

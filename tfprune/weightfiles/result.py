@@ -56,6 +56,8 @@ class FileSparsity:
         masked: whether the file still holds pruning wrappers, whose masks have been applied.
         file_bytes: size of the file.
         gzip_bytes: size after gzip.
+        metadata: what tfprune wrote into a `.tflite` file: "version", "sparsity", "rules" (the
+            schedule and pattern of each layer that was wrapped); empty in other files.
     """
 
     path: str
@@ -64,6 +66,7 @@ class FileSparsity:
     masked: bool
     file_bytes: int
     gzip_bytes: int
+    metadata: dict = dataclasses.field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -114,6 +117,10 @@ class FileSparsity:
             f"{self.file_bytes:,} bytes, {self.gzip_bytes:,} after gzip; "
             f"{self.other_size:,} further values in biases, norms and statistics"
         ]
+        if self.metadata:
+            lines.append(f"Exported by tfprune {self.metadata.get('version', '?')}")
+            for rule in self.metadata.get("rules", []):
+                lines.append("  " + ", ".join(str(part) for part in rule.values()))
         if self.masked:
             lines.append(
                 "The file still holds pruning wrappers: the weights are shown masked. "

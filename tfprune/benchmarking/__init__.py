@@ -1,0 +1,7 @@
+"""Measure `.tflite` files side by side on this machine, in a browser, on a phone; see README.md."""
+
+from tfprune.benchmarking.benchmarker import benchmark
+from tfprune.benchmarking.failures import BenchmarkFailure, MissingTool
+from tfprune.benchmarking.result import BenchmarkResult, FileBenchmark
+
+__all__ = ["BenchmarkFailure", "BenchmarkResult", "FileBenchmark", "MissingTool", "benchmark"]

@@ -1,0 +1,158 @@
+"""Which weights of a `.tflite` file take fewer bytes in sparse encoding, and how they get it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+
+from tfprune.export import rewriting
+from tfprune.export.graph import Graph, Tensor, read_graphs
+from tfprune.weightfiles.sparse_tensor import encode, encoded_bytes
+
+# What a DENSIFY operation, its tensor and the tables of the encoding add to a file (186 to 228
+# bytes seen), and up to 15 bytes before data that must start at a multiple of 16.
+_OVERHEAD = 240
+# The input that is the weight, and the one with the activations, of operations whose kernels take
+# a weight that an operation before them unpacks.
+_CONVOLUTIONS = {"CONV_2D": (1, 0), "DEPTHWISE_CONV_2D": (1, 0), "TRANSPOSE_CONV": (1, 2)}
+_READERS = {**_CONVOLUTIONS, "FULLY_CONNECTED": (1, 0)}
+_FLOATS = ("float32", "float16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Storage:
+    """How one weight is stored, and why.
+
+    Attributes:
+        graph: number of the subgraph.
+        tensor: index of the tensor in it.
+        encoded: whether it is in sparse encoding.
+        reason: for that.
+        dense_bytes: its size as a plain array.
+        stored_bytes: its size in the file: values, indices and segments.
+    """
+
+    graph: int
+    tensor: int
+    encoded: bool
+    reason: str
+    dense_bytes: int
+    stored_bytes: int
+
+
+def decide(content: bytes) -> list[Storage]:
+    """Return, for each weight of a `.tflite` file, whether to encode its zeros.
+
+    A weight is encoded if that saves bytes, and if every operation that reads it has kernels for
+    it in the form in which it is stored.
+
+    Raises:
+        ValueError: the bytes are not a whole `.tflite` file.
+    """
+    graphs = read_graphs(content)
+    users: dict[int, set[int]] = {}
+    for number, graph in enumerate(graphs):
+        for tensor in graph.tensors:
+            if tensor.buffer:
+                users.setdefault(tensor.buffer, set()).add(number)
+    found, seen = [], set()
+    for number, graph in enumerate(graphs):
+        for index in _weights(graph):
+            tensor = graph.constant(index)
+            if (number, tensor.buffer) not in seen:
+                seen.add((number, tensor.buffer))
+                found.append(_decide(graph, number, tensor, len(users[tensor.buffer]) > 1))
+    return found
+
+
+def rewrite(
+    content: bytes, storage: Iterable[Storage], metadata: tuple[str, bytes] | None = None
+) -> bytes:
+    """Return the file with the weights that are to be encoded so, everything else as it was.
+
+    Args:
+        content: of the file.
+        storage: what `decide` made of it, or less.
+        metadata: name and content of an entry to add.
+    """
+    graphs = read_graphs(content)
+    model = rewriting.unpack(content)
+    for one in storage:
+        if one.encoded:
+            values = graphs[one.graph].values(one.tensor)
+            rewriting.store_sparse(model, one.graph, one.tensor, encode(values))
+    if metadata is not None:
+        rewriting.add_metadata(model, *metadata)
+    return rewriting.pack(model, len(content))
+
+
+def left_dense(storage: Iterable[Storage], reason: str) -> list[Storage]:
+    """Return the same with nothing encoded, for one more reason."""
+    return [
+        dataclasses.replace(one, encoded=False, reason=reason, stored_bytes=one.dense_bytes)
+        if one.encoded
+        else one
+        for one in storage
+    ]
+
+
+def _weights(graph: Graph) -> list[int]:
+    """Return the constants with two or more axes that operations compute with, each once."""
+    found: dict[int, int] = {}
+    for operation in graph.operations:
+        for index in operation.inputs:
+            if index < 0 or not graph.is_constant(index):
+                continue
+            tensor = graph.constant(index)
+            if len(tensor.shape) > 1 and tensor.size > 1 and tensor.dtype in (*_FLOATS, "int8"):
+                found.setdefault(tensor.index, tensor.index)
+    return list(found)
+
+
+def _decide(graph: Graph, number: int, tensor: Tensor, shared: bool) -> Storage:
+    values = None if tensor.sparse else graph.values(tensor.index)
+    dense = tensor.size * np.dtype(tensor.dtype).itemsize
+
+    def left(reason: str) -> Storage:
+        return Storage(number, tensor.index, False, reason, dense, dense)
+
+    if values is None:
+        return left("stored sparse already")
+    reason = unreadable(graph, tensor) or ("shared by several subgraphs" if shared else "")
+    if reason:
+        return left(reason)
+    zeros = 1 - np.count_nonzero(values) / values.size
+    sparse = encoded_bytes(values)
+    if not zeros:
+        return left("no zeros")
+    if sparse + _OVERHEAD >= dense:
+        return left(f"{zeros:.0%} zeros would take {sparse:,} bytes and a DENSIFY operation")
+    return Storage(number, tensor.index, True, f"saves {1 - sparse / dense:.0%}", dense, sparse)
+
+
+def unreadable(graph: Graph, tensor: Tensor) -> str:
+    """Return why some reader of a weight has no kernel for it once it is unpacked, or nothing.
+
+    Args:
+        graph: of a file.
+        tensor: a constant of it, in sparse encoding or not.
+    """
+    if not tensor.symmetric:
+        return "its zero is not stored as 0"
+    for index in (tensor.index, *(t for t, s in graph.stored.items() if s == tensor.index)):
+        if index in graph.outputs:
+            return "it is an output of the model"
+        for operation, slot in graph.consumers(index):
+            kind = operation.kind
+            weight, activations = _READERS.get(kind, (-1, -1))
+            if slot != weight:
+                return f"{kind} needs it as a constant"
+            if tensor.dtype in _FLOATS:
+                continue
+            if graph.tensors[operation.inputs[activations]].dtype != "int8":
+                return f"{kind} with int8 weights and float activations would not load"
+            if kind not in _CONVOLUTIONS:
+                return f"{kind} in int8 would not load"
+    return ""

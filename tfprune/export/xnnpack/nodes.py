@@ -1,0 +1,241 @@
+"""The operations of a `.tflite` graph as XNNPACK's delegate sees them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from tfprune.export.graph import Graph, Operation
+
+CONVOLUTION, DEPTHWISE, DENSE = "convolution", "depthwise convolution", "fully connected"
+UNARY, BINARY, RESIZE = "unary", "binary", "bilinear resize"
+REDUCE, DEPTH_TO_SPACE, OTHER = "reduction", "depth to space", "other"
+
+_UNARY = (
+    "ABS", "CEIL", "COS", "ELU", "EXP", "FLOOR", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOG",
+    "LOGISTIC", "NEG", "RELU", "RELU6", "RELU_N1_TO_1", "ROUND", "RSQRT", "SIN", "SQRT", "SQUARE",
+    "TANH",
+)  # fmt: skip
+_KINDS = {
+    "CONV_2D": CONVOLUTION, "DEPTHWISE_CONV_2D": DEPTHWISE, "FULLY_CONNECTED": DENSE,
+    "ADD": BINARY, "MUL": BINARY, "RESIZE_BILINEAR": RESIZE, "MEAN": REDUCE, "SUM": REDUCE,
+    "DEPTH_TO_SPACE": DEPTH_TO_SPACE, **dict.fromkeys(_UNARY, UNARY),
+}  # fmt: skip
+# What the delegate takes besides; anything else is left to TensorFlow Lite's own kernels, which
+# cuts the graph in pieces that XNNPACK looks at one by one.
+_DELEGATED = (
+    *_KINDS, "PAD", "REDUCE_MAX", "REDUCE_MIN", "RESHAPE", "EXPAND_DIMS", "STRIDED_SLICE", "SLICE",
+    "SPLIT", "TRANSPOSE", "TRANSPOSE_CONV", "DIV", "MAXIMUM", "MINIMUM", "PRELU", "SUB",
+    "SQUARED_DIFFERENCE", "AVERAGE_POOL_2D", "MAX_POOL_2D", "BATCH_MATMUL", "CONCATENATION",
+    "SOFTMAX", "SPACE_TO_DEPTH",
+)  # fmt: skip
+_SAME = 0  # of the schema's Padding
+_SETTINGS = (REDUCE, RESIZE, UNARY, OTHER)  # their constants are settings, not values
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """How a convolution moves over its input.
+
+    Attributes:
+        kernel: (height, width).
+        stride: (height, width).
+        dilation: (height, width).
+        padding: (top, right, bottom, left); None where it depends on the input, as "same" with a
+            stride does.
+        groups: of input channels.
+        channels: input channels of a group.
+        multiplier: outputs for each input channel, of a depthwise convolution.
+    """
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    padding: tuple[int, int, int, int] | None
+    groups: int
+    channels: int
+    multiplier: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """One operation that XNNPACK may take.
+
+    Attributes:
+        number: its place in the order in which they run.
+        kind: one of the names above.
+        operation: in the file.
+        inputs: indices of tensors, constants included, settings left out.
+        outputs: indices of tensors.
+        window: of a convolution.
+        piece: number of the piece of the graph that it is in; -1 if XNNPACK does not take it.
+    """
+
+    number: int
+    kind: str
+    operation: Operation
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    window: Window | None
+    piece: int
+
+    @property
+    def filter(self) -> int | None:
+        """Index of the tensor of weights that counts for the threshold, if it has one."""
+        pointwise = self.kind == CONVOLUTION and self.window and self.window.kernel == (1, 1)
+        return self.inputs[1] if pointwise or self.kind == DENSE else None
+
+
+def nodes_of(graph: Graph, clamps: bool = True) -> list[Node]:
+    """Return the nodes of a graph, with zero paddings taken into the convolution behind them.
+
+    Args:
+        graph: of a file.
+        clamps: whether `x * x` and the minimum or maximum with a constant count as unary, as in
+            XNNPACK since 2025.
+    """
+    pieces = _pieces(graph)
+    paddings = {}
+    for operation in graph.operations:
+        padding = _fusible(graph, operation)
+        if padding is not None:
+            paddings[operation.outputs[0]] = (operation, padding)
+    found = []
+    for operation in graph.operations:
+        if operation.outputs and operation.outputs[0] in paddings:
+            continue
+        kind = _kind(graph, operation, clamps)
+        inputs = tuple(i for i in operation.inputs if i >= 0)
+        before = None
+        if inputs and inputs[0] in paddings:
+            source, before = paddings[inputs[0]]
+            inputs = (source.inputs[0], *inputs[1:])
+        if kind in _SETTINGS:
+            inputs = tuple(dict.fromkeys(i for i in inputs if not graph.is_constant(i)))
+        window = _window(graph, operation, before) if kind in (CONVOLUTION, DEPTHWISE) else None
+        piece = pieces[operation.position]
+        node = Node(len(found), kind, operation, inputs, operation.outputs, window, piece)
+        found.append(node)
+    return found
+
+
+def _kind(graph: Graph, operation: Operation, clamps: bool) -> str:
+    kind = operation.kind
+    dynamic = [i for i in operation.inputs if i >= 0 and not graph.is_constant(i)]
+    if kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
+        weights = operation.inputs[1] if len(operation.inputs) > 1 else -1
+        return _KINDS[kind] if weights >= 0 and graph.is_constant(weights) else OTHER
+    if kind in ("MAX_POOL_2D", "AVERAGE_POOL_2D") and operation.options.get("FilterHeight") == 1:
+        return UNARY if operation.options.get("FilterWidth") == 1 else OTHER
+    if clamps and kind == "MUL" and len(dynamic) == 2 and dynamic[0] == dynamic[1]:
+        return UNARY
+    if clamps and kind in ("MINIMUM", "MAXIMUM") and len(dynamic) == 1:
+        return UNARY
+    return _KINDS.get(kind, OTHER)
+
+
+def _window(graph: Graph, operation: Operation, before: tuple | None) -> Window:
+    options = operation.options
+    depthwise = operation.kind == "DEPTHWISE_CONV_2D"
+    shape = graph.constant(operation.inputs[1]).shape
+    channels = graph.tensors[operation.inputs[0]].shape[-1]
+    kernel = (shape[1], shape[2])
+    stride = (options["StrideH"], options["StrideW"])
+    dilation = (options["DilationHFactor"], options["DilationWFactor"])
+    padding: tuple | None = (0, 0, 0, 0)
+    if options["Padding"] == _SAME and stride != (1, 1):
+        # A 1x1 kernel needs no padding at any stride; its check looks at the numbers alone.
+        padding = None
+    elif options["Padding"] == _SAME:
+        high, wide = ((k - 1) * d for k, d in zip(kernel, dilation, strict=True))
+        padding = (high // 2, wide - wide // 2, high - high // 2, wide // 2)
+    if before is not None and padding is not None:
+        padding = tuple(a + b for a, b in zip(padding, before, strict=True))
+    return Window(
+        kernel,
+        stride,
+        dilation,
+        padding,
+        1 if depthwise else max(1, channels // shape[3]),
+        shape[3],
+        options.get("DepthMultiplier", 1),
+    )
+
+
+def _fusible(graph: Graph, operation: Operation) -> tuple[int, int, int, int] | None:
+    """Return (top, right, bottom, left) of a zero padding that its one reader takes in."""
+    if operation.kind != "PAD" or not graph.is_constant(operation.inputs[1]):
+        return None
+    output = operation.outputs[0]
+    readers = graph.consumers(output)
+    if len(readers) != 1 or output in graph.outputs or readers[0][1] != 0:
+        return None
+    reader = readers[0][0]
+    if reader.kind not in ("CONV_2D", "DEPTHWISE_CONV_2D"):
+        return None
+    if reader.options["Padding"] == _SAME and _strides(reader) != (1, 1):
+        return None
+    amounts = np.asarray(graph.values(operation.inputs[1]))
+    if amounts.shape != (4, 2) or amounts[[0, 3]].any():
+        return None
+    (top, bottom), (left, right) = amounts[1].tolist(), amounts[2].tolist()
+    return (top, right, bottom, left)
+
+
+def _strides(operation: Operation) -> tuple[int, int]:
+    return (operation.options["StrideH"], operation.options["StrideW"])
+
+
+def _pieces(graph: Graph) -> dict[int, int]:
+    """Return {position of an operation: number of its piece, -1 if it is not delegated}.
+
+    TensorFlow Lite cuts a graph greedily: it takes all that can run of one sort, delegated or not,
+    then all of the other sort, until nothing is left.
+    """
+    ready = {i for i in range(len(graph.tensors)) if graph.is_constant(i)} | set(graph.inputs)
+    made = {out for operation in graph.operations for out in operation.outputs}
+    ready |= {i for i in range(len(graph.tensors)) if i not in made}
+    left = list(graph.operations)
+    pieces: dict[int, int] = {}
+    piece = 0
+    while left:
+        runnable = [op for op in left if _can_run(op, ready)]
+        if not runnable:
+            raise ValueError("the operations of the graph depend on each other in a circle")
+        sort = runnable[0].kind in _DELEGATED
+        moved = True
+        while moved:
+            moved = False
+            for operation in list(left):
+                if (operation.kind in _DELEGATED) == sort and _can_run(operation, ready):
+                    pieces[operation.position] = piece if sort else -1
+                    ready |= set(operation.outputs)
+                    left.remove(operation)
+                    moved = True
+        piece += 1
+    return pieces
+
+
+def _can_run(operation: Operation, ready: set[int]) -> bool:
+    return all(i < 0 or i in ready for i in operation.inputs)
+
+
+def label(graph: Graph, node: Node) -> str:
+    """Return how to call a node in a message: its kind and where it stands in the model."""
+    kind = node.operation.kind
+    name = _place(graph.tensors[node.outputs[0]].name, kind) if node.outputs else ""
+    return f"{kind} '{name}'" if name else kind
+
+
+def _place(name: str, kind: str) -> str:
+    """Return the layer out of a tensor's name, which lists all operations that were fused.
+
+    Example: "net/relu/Relu;net/conv/BiasAdd;net/conv/convolution" of a CONV_2D is "conv".
+    """
+    parts = name.split(";")
+    words = {"CONV_2D": "conv", "DEPTHWISE_CONV_2D": "depthwise", "FULLY_CONNECTED": "MatMul"}
+    wanted = words.get(kind, "")
+    fitting = [part for part in parts if wanted in part.rsplit("/", 1)[-1]] if wanted else []
+    steps = (fitting or [part for part in parts if wanted in part] or parts)[0].split("/")
+    return "/".join(steps[1:-1] or steps)

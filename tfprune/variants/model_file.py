@@ -1,0 +1,122 @@
+"""Load a model from a `.keras` or `.h5` file of either family, or take one that is in memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import re
+import sys
+import zipfile
+from typing import Any
+
+import keras
+
+from tfprune.family import require_family, room
+from tfprune.weightfiles import inspect_file
+
+_ENDINGS = (".keras", ".h5", ".hdf5")
+_NO_LOAD = (
+    *(ValueError, TypeError, OSError, KeyError, AttributeError, ImportError, RuntimeError),
+    *(IndexError, NotImplementedError),
+)
+
+
+def is_path(model: Any) -> bool:
+    """Tell whether a model is given as the path of a file."""
+    return isinstance(model, (str, os.PathLike))
+
+
+def stem(model: Any) -> str:
+    """Return what the names of the exported files begin with.
+
+    Example: `stem("nets/digits.keras")` is "digits".
+    """
+    name = pathlib.Path(model).stem if is_path(model) else str(getattr(model, "name", "model"))
+    return re.sub(r"[^\w.-]", "_", name) or "model"
+
+
+def check_file(path: str | os.PathLike) -> pathlib.Path:
+    """Return the path of a model file that is whole, or raise.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: another kind of file, weights alone, or a damaged file.
+    """
+    source = pathlib.Path(path)
+    if not source.is_file():
+        what = "is a folder" if source.is_dir() else "does not exist"
+        raise FileNotFoundError(
+            f"The model file {str(path)!r} {what}: give a file that `model.save` wrote. "
+            f"Received: {str(path)!r}"
+        )
+    if source.suffix.lower() not in _ENDINGS:
+        raise ValueError(
+            f"A model file that ends in {', '.join(_ENDINGS)} is expected: save the model with "
+            f"`model.save('model.keras')`. Received: {str(path)!r}"
+        )
+    # In a process of its own: damaged HDF5 can crash the one that reads it.
+    inspect_file(source)
+    return source
+
+
+def load(path: pathlib.Path) -> Any:
+    """Return the model in a file that `check_file` let pass.
+
+    Raises:
+        ValueError: it holds no model, or one that cannot be built here.
+    """
+    version = _keras_version(path)
+    try:
+        if version.startswith("3") or not version:
+            return keras.models.load_model(path, compile=False)
+        with room("tf_keras").scope():  # loads tf_keras, and knows tfmot's wrappers
+            return sys.modules["tf_keras"].models.load_model(path, compile=False)
+    except _NO_LOAD as error:
+        first = next((line for line in str(error).splitlines() if line.strip()), "")
+        raise ValueError(
+            f"The model in {str(path)!r} cannot be built: {first or type(error).__name__}. If it "
+            "has classes of your own, load it in Python and pass it on: "
+            "`tfprune.export_variants(model, out)`. "
+            f"Received: a file of Keras {version or 'of unknown version'}"
+        ) from error
+
+
+def check_model(model: Any) -> None:
+    """Raise unless this is a built model that can be exported here."""
+    kind = require_family(model, "a model, or the path of a .keras or .h5 file,")
+    if not hasattr(model, "predict"):
+        raise ValueError(
+            "Expected a model, not a layer: put it into `keras.Sequential([...])`. "
+            f"Received: {model!r}"
+        )
+    if kind == "keras" and keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "Export needs Keras on the TensorFlow backend: set KERAS_BACKEND=tensorflow. "
+            f"Received: the backend {keras.backend.backend()!r}"
+        )
+    if not model.built:
+        raise ValueError(
+            "The model must be built, so that it has weights: call it once, or give it an Input. "
+            f"Received: {type(model).__name__} {model.name!r}, built=False"
+        )
+
+
+def _keras_version(path: pathlib.Path) -> str:
+    """Return the version of Keras that saved a file, "2.21.0" for tf_keras; empty if unknown."""
+    if path.suffix.lower() == ".keras":
+        with zipfile.ZipFile(path) as archive:
+            if "metadata.json" not in archive.namelist():
+                return ""
+            return str(json.loads(archive.read("metadata.json")).get("keras_version", ""))
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        attributes: Any = file.attrs
+        if "model_config" not in attributes:
+            raise ValueError(
+                f"{str(path)!r} holds weights alone, without the model: save it with "
+                "`model.save('model.keras')`. Received: an HDF5 file without 'model_config'"
+            )
+        version = attributes.get("keras_version", "")
+    return version.decode() if isinstance(version, bytes) else str(version)
