@@ -103,8 +103,8 @@ class QuickstartResult:
             ),
             (
                 "file",
-                "what an app installs: a zero takes as much room as any number, so pruning alone "
-                "does not shrink it",
+                "what an app installs: zeros are left out of a weight where that takes fewer bytes "
+                "and is right on every phone",
             ),
             ("gzip", "what users download: there a zero costs little"),
             ("smaller", "gzip size of the dense model against that of the file"),
