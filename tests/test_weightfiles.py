@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tfprune import layouts
 from tfprune.schedules import ConstantSparsity
-from tfprune.weightfiles import flatbuffer, inspect_file, isolated
+from tfprune.weightfiles import constants, flatbuffer, inspect_file, isolated
 from tfprune.weightfiles.result import nm_pattern
 from tfprune.wrapper import PruneLowMagnitude
 
@@ -301,7 +301,7 @@ def test_quantized_tflite_counts_the_same_zeros(tmp_path):
     kernel = np.random.default_rng(0).normal(size=(64, 32)).astype("float32")
     kernel[np.abs(kernel) < 0.5] = 0
     content = convert(lambda x: tf.matmul(x, tf.constant(kernel)), (1, 64), optimize=True)
-    (constant,) = flatbuffer.read_constants(content)
+    (constant,) = constants.read_constants(content)
     assert constant.dtype == "int8"
     assert constant.zeros >= (kernel == 0).sum()
     np.testing.assert_array_equal(
@@ -327,12 +327,12 @@ class Points:
 
 def test_a_zero_is_what_the_zero_point_says():
     values = np.array([3, 0, 1, 3, 0, 0], "int8")
-    zero = flatbuffer._is_zero(values, (2, 3), Points([3], 0), False)
+    zero = constants._is_zero(values, (2, 3), Points([3], 0), False)
     assert zero.tolist() == [True, False, False, True, False, False]
-    zero = flatbuffer._is_zero(values, (2, 3), Points([3, 0], 0), False)
+    zero = constants._is_zero(values, (2, 3), Points([3, 0], 0), False)
     assert zero.tolist() == [True, False, False, False, True, True]
     with pytest.raises(ValueError, match="do not fit"):
-        flatbuffer._is_zero(values, (2, 3), Points([3, 0], 1), False)
+        constants._is_zero(values, (2, 3), Points([3, 0], 1), False)
 
 
 def test_depthwise_kernels_have_no_input_channels_to_group(tmp_path):
@@ -422,7 +422,7 @@ def test_damaged_tflite_files(dense_tflite):
     refused = 0
     for _ in range(1500):
         try:
-            flatbuffer.read_constants(damaged(dense_tflite, rng))
+            constants.read_constants(damaged(dense_tflite, rng))
         except ValueError:
             refused += 1
     assert 300 < refused < 1500
@@ -441,7 +441,7 @@ def test_a_damaged_length_ends_no_loop_in_the_billions(dense_tflite):
         changed = bytearray(dense_tflite)
         changed[start : start + 4] = b"\xff\xff\xff\x7f"
         try:
-            flatbuffer.read_constants(bytes(changed))
+            constants.read_constants(bytes(changed))
         except ValueError as error:
             assert str(error)  # noqa: PT017 -- the point is that nothing else is raised
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import io
-import json
-import os
 from typing import Any
 
 from rich import box
-from rich.console import Console, Group
+from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from tfprune.files import write_whole
+from tfprune.results import Result
 from tfprune.summary import WeightSparsity
 
 
@@ -41,7 +38,7 @@ class Variant:
 
 
 @dataclasses.dataclass(frozen=True)
-class QuickstartResult:
+class QuickstartResult(Result):
     """What `quickstart` did and measured; prints as a before/after table, saves as JSON.
 
     `variants[0]` is the dense model in float32, before pruning; the others are pruned. `layers` is
@@ -125,20 +122,12 @@ class QuickstartResult:
             Text(f"  tfprune inspect {self.out}/{self.variants[-1].file}", no_wrap=True),
         )
 
-    def __str__(self) -> str:
-        console = Console(file=io.StringIO(), width=100, force_jupyter=False)
-        console.print(self)
-        return console.file.getvalue().rstrip()  # type: ignore[attr-defined]
-
-    def to_json(self, path: str | os.PathLike | None = None) -> str:
-        """Return the figures as JSON, and write them to a file if a path is given."""
-        figures = dataclasses.asdict(self)
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as plain values, the sparsity of each file included."""
+        figures = super().to_dict()
         for figure, variant in zip(figures["variants"], self.variants, strict=True):
             figure["sparsity"] = variant.sparsity
-        text = json.dumps(figures, indent=2)
-        if path is not None:
-            write_whole(path, text.encode(), overwrite=True)
-        return text
+        return figures
 
     def plot(self, axes: Any = None) -> Any:
         """Draw the gzip size of each file as a bar, with its accuracy; returns matplotlib axes."""

@@ -213,7 +213,7 @@ def quickstart(
         layers,
         tuple(variants),
     )
-    result.to_json(folder / "report.json")
+    result.to_json(folder / "report.json", overwrite=True)
     return result
 
 

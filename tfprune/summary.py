@@ -5,9 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import io
-import json
 import math
-import os
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,7 @@ from rich.table import Table
 
 from tfprune import decisions, registry
 from tfprune.family import require_family
-from tfprune.files import write_whole
+from tfprune.results import Result
 from tfprune.strip import pruned_layers
 
 
@@ -48,7 +46,7 @@ class WeightSparsity:
 
 
 @dataclasses.dataclass(frozen=True)
-class SparsitySummary:
+class SparsitySummary(Result):
     """The sparsity of a model: print it, or take its figures.
 
     Attributes:
@@ -99,10 +97,7 @@ class SparsitySummary:
         table.caption_justify = "left"
         return table
 
-    def __str__(self) -> str:
-        console = Console(file=io.StringIO(), force_jupyter=False, width=110)
-        console.print(self.table())
-        return console.file.getvalue().rstrip()  # type: ignore[attr-defined]
+    text_width = 110
 
     def __rich__(self) -> Table:
         return self.table()
@@ -112,17 +107,6 @@ class SparsitySummary:
         console = Console(file=io.StringIO(), force_jupyter=False, record=True, width=130)
         console.print(self.table())
         return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
-
-    def to_json(self, path: str | os.PathLike | None = None, overwrite: bool = False) -> str:
-        """Return the figures as JSON, and save them if a path is given.
-
-        Raises:
-            OSError: see `tfprune.files.check_target`.
-        """
-        text = json.dumps(dataclasses.asdict(self), indent=2)
-        if path is not None:
-            write_whole(path, text.encode("utf-8"), overwrite)
-        return text
 
     def plot(self, axes: Any = None) -> Any:
         """Draw reached and target sparsity of each weight as bars; returns matplotlib axes."""

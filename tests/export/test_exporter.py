@@ -11,7 +11,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from tfprune.export import ExportMismatch, export_tflite
 from tfprune.schedules import ConstantSparsity
-from tfprune.weightfiles.flatbuffer import read_constants
+from tfprune.weightfiles.constants import read_constants
 from tfprune.wrapper import PruneLowMagnitude
 
 L = keras.layers
@@ -422,7 +422,7 @@ def test_a_file_that_differs_is_not_written(cnn, tmp_path, monkeypatch, cut):
 def test_zeros_that_were_lost_are_an_error(cnn, tmp_path, monkeypatch):
     from tfprune.export import exporter
 
-    read = exporter.flatbuffer.read_constants
+    read = exporter.constants_.read_constants
 
     def read_dense(content):
         constants = read(content)
@@ -430,7 +430,7 @@ def test_zeros_that_were_lost_are_an_error(cnn, tmp_path, monkeypatch):
             constant.is_zero[:7] = False
         return constants
 
-    monkeypatch.setattr(exporter.flatbuffer, "read_constants", read_dense)
+    monkeypatch.setattr(exporter.constants_, "read_constants", read_dense)
     with pytest.raises(ValueError, match=r"not zero in the exported file.*kernel"):
         export_tflite(cnn, tmp_path / "a.tflite")
     assert os.listdir(tmp_path) == []

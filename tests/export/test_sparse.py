@@ -10,7 +10,7 @@ from keras import layers
 import tfprune
 from tfprune.export import rewriting, sparse
 from tfprune.export.graph import read_graphs
-from tfprune.weightfiles import flatbuffer
+from tfprune.weightfiles import constants
 
 
 def prune(model, sparsity, seed=0):
@@ -127,7 +127,7 @@ def test_a_rewritten_file_reads_as_the_dense_one(exported, form):
 
 def zeros_of(content):
     """Return (name, zeros) of each weight."""
-    return sorted((c.name, c.zeros) for c in flatbuffer.read_constants(content) if c.is_weight)
+    return sorted((c.name, c.zeros) for c in constants.read_constants(content) if c.is_weight)
 
 
 def answer(content, x):

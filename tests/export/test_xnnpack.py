@@ -83,6 +83,15 @@ def test_zero_padding_is_taken_into_the_convolution(tmp_path):
     assert nodes[2].window.padding == (1, 1, 1, 1)  # "same" with a stride of 1
 
 
+@pytest.mark.parametrize(("stride", "kind"), [(1, "fast"), (2, "wrong")])
+def test_a_pool_of_one_pixel_is_a_clamp_unless_it_skips_pixels(tmp_path, stride, kind):
+    pool = layers.MaxPooling2D(1, stride)
+    model = plain(lambda x: layers.Conv2D(24, 1, name="third")(pool(x)))
+    prune(model, {"first": 120, "second": 370, "third": 560})
+    made = content(model, tmp_path, sparse=False)
+    assert judge(read_graphs(made)[0], {s.tensor for s in decide(made) if s.encoded}).kind == kind
+
+
 def test_a_graph_that_would_be_wrong_is_left_dense_and_told_why(tmp_path):
     model = prune(plain(lambda x: layers.Conv2D(24, 1, name="third")(layers.MaxPooling2D()(x))),
                   {"first": 128, "second": 350, "third": 560})  # fmt: skip

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tfprune.export.zeros import check_zeros
-from tfprune.weightfiles.flatbuffer import Constant
+from tfprune.weightfiles.constants import Constant
 
 
 def constant(values, name="model_1/layer_1/MatMul", is_weight=True):

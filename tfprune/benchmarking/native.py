@@ -13,17 +13,16 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tfprune.benchmarking.cpu import this_cpu
-from tfprune.benchmarking.energy import Meter
 from tfprune.benchmarking.failures import FileFailure
-from tfprune.benchmarking.figures import Figures, Plan
+from tfprune.benchmarking.figures import Plan
 from tfprune.benchmarking.model import Model
-from tfprune.benchmarking.turns import Loaded, take_turns
+from tfprune.benchmarking.turns import Loaded, Runner, TurnTaking
 
 _CHILD = "from tfprune.benchmarking import worker; worker.answer()"
 _START_SECONDS = 120.0  # Python, numpy and the runtime's libraries, on a slow disk
@@ -177,7 +176,7 @@ def plain_outputs(
         runner.close()
 
 
-class Machine:
+class Machine(TurnTaking):
     """This machine and its ai-edge-litert.
 
     Attributes:
@@ -192,20 +191,9 @@ class Machine:
         self.cpu = this_cpu()
         self.versions = {"ai-edge-litert": version}
 
-    def measure(
-        self,
-        models: Sequence[Model],
-        inputs: Sequence[Sequence[np.ndarray]],
-        plan: Plan,
-        meter: Meter | None,
-        tell: Callable[[str], None],
-    ) -> list[Figures]:
-        """Return the figures of each file; one that fails says so in its own."""
-        runners = [
-            NativeRunner(model, arrays, plan.threads, plan.seconds)
-            for model, arrays in zip(models, inputs, strict=True)
-        ]
-        return take_turns(runners, plan, meter, tell)
+    def runner(self, model: Model, inputs: Sequence[np.ndarray], plan: Plan) -> Runner:
+        """Return the runner of one file."""
+        return NativeRunner(model, inputs, plan.threads, plan.seconds)
 
 
 def _ending(code: int) -> str:

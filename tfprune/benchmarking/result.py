@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import io
-import json
 import math
 import os
 
 from rich import box
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from tfprune.benchmarking.cpu import Cpu
-from tfprune.files import write_whole
+from tfprune.results import Result
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +65,7 @@ class FileBenchmark:
 
 
 @dataclasses.dataclass(frozen=True)
-class BenchmarkResult:
+class BenchmarkResult(Result):
     """Files that were measured together: print it, or take its figures.
 
     Example:
@@ -119,17 +117,6 @@ class BenchmarkResult:
         done["cpu"]["features"] = list(self.cpu.features)
         return done
 
-    def to_json(self, path: str | os.PathLike | None = None, overwrite: bool = False) -> str:
-        """Return the figures as JSON, and save them if a path is given.
-
-        Raises:
-            OSError: see `tfprune.files.check_target`.
-        """
-        text = json.dumps(self.to_dict(), indent=2, allow_nan=False)
-        if path is not None:
-            write_whole(path, text.encode(), overwrite)
-        return text
-
     def table(self) -> Table:
         """Return the table of files that `print` shows."""
         runs = max((file.runs for file in self.files), default=0)
@@ -175,11 +162,6 @@ class BenchmarkResult:
     def __rich__(self) -> Group:
         """Return what rich prints: the table and the lines under it."""
         return Group(self.table(), *(Text(line) for line in self.lines()))
-
-    def __str__(self) -> str:
-        buffer = io.StringIO()
-        Console(file=buffer, force_jupyter=False, width=100, color_system=None).print(self)
-        return buffer.getvalue().rstrip()
 
 
 _WASM = (

@@ -5,6 +5,7 @@ Every runtime gives runners: one for each file, of which only one works at a tim
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,6 +16,7 @@ import numpy as np
 from tfprune.benchmarking.energy import Meter
 from tfprune.benchmarking.failures import FileFailure
 from tfprune.benchmarking.figures import Figures, Plan
+from tfprune.benchmarking.model import Model
 
 TURN = 5
 """Timed runs in a row, before the next file has its turn."""
@@ -82,6 +84,26 @@ class _Record:
             outputs=self.loaded.outputs,
             energy_mj=energy,
         )
+
+
+class TurnTaking(abc.ABC):
+    """A place where each file gets a runner, and the runners take turns."""
+
+    @abc.abstractmethod
+    def runner(self, model: Model, inputs: Sequence[np.ndarray], plan: Plan) -> Runner:
+        """Return the runner of one file."""
+
+    def measure(
+        self,
+        models: Sequence[Model],
+        inputs: Sequence[Sequence[np.ndarray]],
+        plan: Plan,
+        meter: Meter | None,
+        tell: Callable[[str], None],
+    ) -> list[Figures]:
+        """Return the figures of each file; one that fails says so in its own."""
+        pairs = zip(models, inputs, strict=True)
+        return take_turns([self.runner(m, arrays, plan) for m, arrays in pairs], plan, meter, tell)
 
 
 def take_turns(

@@ -17,13 +17,12 @@ import numpy as np
 
 from tfprune.benchmarking import litertjs
 from tfprune.benchmarking.cpu import this_cpu
-from tfprune.benchmarking.energy import Meter
 from tfprune.benchmarking.failures import FileFailure
-from tfprune.benchmarking.figures import Figures, Plan
+from tfprune.benchmarking.figures import Plan
 from tfprune.benchmarking.model import Model
 from tfprune.benchmarking.server import GONE, PageServer
 from tfprune.benchmarking.tables import with_fixed_shapes
-from tfprune.benchmarking.turns import Loaded, take_turns
+from tfprune.benchmarking.turns import Loaded, Runner, TurnTaking
 
 _START_SECONDS = 120.0
 _DTYPES = ("float32", "int32", "uint8")
@@ -35,7 +34,7 @@ _FLAGS = (
 )
 
 
-class Browser:
+class Browser(TurnTaking):
     """A browser on this machine, and LiteRT.js.
 
     Args:
@@ -55,20 +54,9 @@ class Browser:
         self.cpu = this_cpu()
         self.versions = {"@litertjs/core": version}
 
-    def measure(
-        self,
-        models: Sequence[Model],
-        inputs: Sequence[Sequence[np.ndarray]],
-        plan: Plan,
-        meter: Meter | None,
-        tell: Callable[[str], None],
-    ) -> list[Figures]:
-        """Return the figures of each file; one that fails says so in its own."""
-        runners = [
-            PageRunner(self, model, arrays, plan.threads, plan.seconds)
-            for model, arrays in zip(models, inputs, strict=True)
-        ]
-        return take_turns(runners, plan, meter, tell)
+    def runner(self, model: Model, inputs: Sequence[np.ndarray], plan: Plan) -> Runner:
+        """Return the runner of one file."""
+        return PageRunner(self, model, inputs, plan.threads, plan.seconds)
 
 
 def find_browser(

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import io
-import json
 import os
 import pathlib
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from tfprune.export.graph import read_graphs
 from tfprune.export.sparse import decide
 from tfprune.export.xnnpack.verdict import DENSE, FAST, WRONG, Pointwise, Verdict, judge, pointwise
-from tfprune.files import write_whole
+from tfprune.results import Result
 
 _ORDER = (WRONG, DENSE, FAST)
 _WORDS = {
@@ -26,7 +24,7 @@ _WORDS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Explanation:
+class Explanation(Result):
     """What a CPU with sparse kernels (ARM, WebAssembly) makes of a `.tflite` file.
 
     Example: `tfprune.explain("model.tflite").verdict.kind` is "fast", "dense" or "wrong".
@@ -45,21 +43,6 @@ class Explanation:
     if_encoded: Verdict | None
     convolutions: tuple[Pointwise, ...]
     encoded: int
-
-    def to_dict(self) -> dict:
-        """Return all of it as plain values."""
-        return dataclasses.asdict(self)
-
-    def to_json(self, path: str | os.PathLike | None = None, overwrite: bool = False) -> str:
-        """Return it as JSON, and save that if a path is given.
-
-        Raises:
-            OSError: see `tfprune.files.check_target`.
-        """
-        text = json.dumps(self.to_dict(), indent=2)
-        if path is not None:
-            write_whole(path, text.encode(), overwrite)
-        return text
 
     def lines(self) -> list[str]:
         """Return the verdict in words."""
@@ -95,11 +78,6 @@ class Explanation:
             )
         parts = [table] if self.convolutions else [Text(self.path)]
         return Group(*parts, *(Text(line) for line in self.lines()))
-
-    def __str__(self) -> str:
-        buffer = io.StringIO()
-        Console(file=buffer, force_jupyter=False, width=100, color_system=None).print(self)
-        return buffer.getvalue().rstrip()
 
 
 def explain(path: str | os.PathLike) -> Explanation:
@@ -156,4 +134,5 @@ def _explain(path: str, content: bytes) -> Explanation:
 
 def _worst(verdicts: list[Verdict]) -> Verdict:
     """Return the verdict of a file: the worst of its subgraphs that have something to say."""
-    return min(verdicts, key=lambda verdict: _ORDER.index(verdict.kind))
+    empty = Verdict(DENSE, "it has no graph")
+    return min(verdicts, key=lambda verdict: _ORDER.index(verdict.kind), default=empty)

@@ -23,7 +23,7 @@ from tfprune.export.result import ExportedWeight, ExportResult
 from tfprune.export.sparse import Storage, rewrite
 from tfprune.family import require_family
 from tfprune.files import check_target, write_whole
-from tfprune.weightfiles import flatbuffer
+from tfprune.weightfiles import constants as constants_
 
 _VERSIONS = ("tfprune", "tensorflow", "keras", "tf_keras", "ai-edge-litert", "numpy")
 _DYNAMIC_LEAST = 1024  # TensorFlow leaves smaller weights in float32
@@ -105,7 +105,7 @@ def export_tflite(
         wanted = verify.keras_outputs(function, interface, compared)
         content = convert(ready, function, interface, quantize, calibrating)
         weights = zeros.used_weights(ready, function)
-    constants = flatbuffer.read_constants(content)
+    constants = constants_.read_constants(content)
     matched, absent = zeros.check_zeros(weights, constants)
     planned = plan(content, sparse)
     rows = _rows(constants, matched, planned.storage)
@@ -149,7 +149,7 @@ def export_tflite(
 
 
 def _rows(
-    constants: list[flatbuffer.Constant], matched: dict[int, str], storage: list[Storage]
+    constants: list[constants_.Constant], matched: dict[int, str], storage: list[Storage]
 ) -> list[ExportedWeight]:
     """Return what is known about each weight in the file."""
     stored = {(one.graph, one.tensor): one for one in storage}
@@ -278,7 +278,7 @@ def _notes(
             "quantize='int8' leaves weights in float32, because TFLite has no int8 kernel for the "
             f"operation: {', '.join(floats)}. Choose 'dynamic' or 'float16', or other layers."
         )
-    if quantize == "int8" and (kinds := flatbuffer.float_operations(content)):
+    if quantize == "int8" and (kinds := constants_.float_operations(content)):
         notes.append(f"operations that stay in float32: {', '.join(kinds)}")
     if quantize == "dynamic" and floats:
         small = all(row.size < _DYNAMIC_LEAST for row in rows if row.name in floats)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import io
-import json
-import os
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from tfprune.export.verify import RuntimeCheck
 from tfprune.export.xnnpack.verdict import Verdict
-from tfprune.files import write_whole
+from tfprune.results import Result
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +44,7 @@ class ExportedWeight:
 
 
 @dataclasses.dataclass(frozen=True)
-class ExportResult:
+class ExportResult(Result):
     """A verified `.tflite` file: print it, or take its figures.
 
     Example:
@@ -116,17 +113,6 @@ class ExportResult:
             row["sparsity"] = weight.sparsity
         return done
 
-    def to_json(self, path: str | os.PathLike | None = None, overwrite: bool = False) -> str:
-        """Return the figures as JSON, and save them if a path is given.
-
-        Raises:
-            OSError: see `tfprune.files.check_target`.
-        """
-        text = json.dumps(self.to_dict(), indent=2)
-        if path is not None:
-            write_whole(path, text.encode(), overwrite)
-        return text
-
     def table(self) -> Table:
         """Return the table of weights that `print` shows."""
         table = Table(
@@ -179,8 +165,3 @@ class ExportResult:
     def __rich__(self) -> Group:
         """Return what rich prints: the table and the lines under it."""
         return Group(self.table(), *(Text(line) for line in self.lines()))
-
-    def __str__(self) -> str:
-        buffer = io.StringIO()
-        Console(file=buffer, force_jupyter=False, width=100, color_system=None).print(self)
-        return buffer.getvalue().rstrip()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tfprune.weightfiles.flatbuffer import Constant
+from tfprune.weightfiles.constants import Constant
 
 _PROBES = 4096
 _NEVER_PRUNED = ("bias", "gamma", "beta")  # those of attention and GRU are matrices

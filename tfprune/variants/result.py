@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
-import os
 from typing import Any
 
 from rich import box
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from tfprune.files import write_whole
+from tfprune.results import Result
 from tfprune.variants.row import FAILED, VariantRow, from_dict
 
 
 @dataclasses.dataclass(frozen=True)
-class VariantsResult:
+class VariantsResult(Result):
     """The variants of a model, measured, and the best one: print it, or take its figures.
 
     Example:
@@ -76,17 +74,6 @@ class VariantsResult:
         """Return the figures as plain values."""
         return json.loads(json.dumps(dataclasses.asdict(self), allow_nan=False))
 
-    def to_json(self, path: str | os.PathLike | None = None, overwrite: bool = False) -> str:
-        """Return the figures as JSON, and save them if a path is given.
-
-        Raises:
-            OSError: see `tfprune.files.check_target`.
-        """
-        text = json.dumps(self.to_dict(), indent=2)
-        if path is not None:
-            write_whole(path, text.encode(), overwrite)
-        return text
-
     def table(self) -> Table:
         """Return the table of variants that `print` shows, the best one marked."""
         table = Table(
@@ -134,11 +121,6 @@ class VariantsResult:
     def __rich__(self) -> Group:
         """Return what rich prints: the table and the lines under it."""
         return Group(self.table(), *(Text(line) for line in self.lines()))
-
-    def __str__(self) -> str:
-        buffer = io.StringIO()
-        Console(file=buffer, force_jupyter=False, width=100, color_system=None).print(self)
-        return buffer.getvalue().rstrip()
 
 
 _TITLES = ("size\nkB", "gzip\nkB", "zeros", "median\nms", "p5-p95\nms", "memory\nMB")

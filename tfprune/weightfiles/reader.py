@@ -11,7 +11,7 @@ import zipfile
 import zlib
 
 from tfprune import layouts
-from tfprune.weightfiles import flatbuffer, isolated
+from tfprune.weightfiles import constants, flatbuffer, isolated
 from tfprune.weightfiles.result import FileSparsity, FileWeight, nm_pattern
 
 Found = tuple[list[FileWeight], int, bool]
@@ -61,7 +61,7 @@ def inspect_file(path: str | os.PathLike) -> FileSparsity:
 
 def _tflite(content: bytes) -> tuple[list[FileWeight], int, bool]:
     rows, other = [], 0
-    for constant in flatbuffer.read_constants(content):
+    for constant in constants.read_constants(content):
         if not constant.is_weight:
             other += constant.size
             continue

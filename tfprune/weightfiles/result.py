@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import io
-import json
-import os
 
 import numpy as np
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from tfprune import layouts
-from tfprune.files import write_whole
+from tfprune.results import Result
 
 _PATTERNS = ((3, 4), (1, 2), (2, 4), (4, 8), (1, 4))  # (zeros, group), the strictest first
 
@@ -46,7 +43,7 @@ class FileWeight:
 
 
 @dataclasses.dataclass(frozen=True)
-class FileSparsity:
+class FileSparsity(Result):
     """The sparsity of the weights in a file: print it, or take its figures.
 
     Attributes:
@@ -83,20 +80,13 @@ class FileSparsity:
         """Fraction of zeros in the weights listed."""
         return 1.0 - self.nonzero / self.size if self.size else 0.0
 
-    def to_json(self, path: str | os.PathLike | None = None, overwrite: bool = False) -> str:
-        """Return the figures as JSON, and save them if a path is given.
-
-        Raises:
-            OSError: see `tfprune.files.check_target`.
-        """
-        done = {**dataclasses.asdict(self), "size": self.size, "nonzero": self.nonzero}
+    def to_dict(self) -> dict:
+        """Return the figures as plain values, the totals included."""
+        done = {**super().to_dict(), "size": self.size, "nonzero": self.nonzero}
         done["sparsity"] = self.sparsity
         for row, weight in zip(done["weights"], self.weights, strict=True):
             row["sparsity"] = weight.sparsity
-        text = json.dumps(done, indent=2)
-        if path is not None:
-            write_whole(path, text.encode(), overwrite)
-        return text
+        return done
 
     def __rich__(self) -> Group:
         """Return what rich prints: the table and the totals under it."""
@@ -127,11 +117,6 @@ class FileSparsity:
                 "Take the wrappers off with `strip_pruning`."
             )
         return Group(table, *(Text(line) for line in lines))
-
-    def __str__(self) -> str:
-        buffer = io.StringIO()
-        Console(file=buffer, force_jupyter=False, width=100, color_system=None).print(self)
-        return buffer.getvalue().rstrip()
 
 
 def nm_pattern(zero: np.ndarray, layout: layouts.Layout | None) -> str:

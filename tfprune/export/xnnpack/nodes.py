@@ -126,8 +126,8 @@ def _kind(graph: Graph, operation: Operation, clamps: bool) -> str:
     if kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
         weights = operation.inputs[1] if len(operation.inputs) > 1 else -1
         return _KINDS[kind] if weights >= 0 and graph.is_constant(weights) else OTHER
-    if kind in ("MAX_POOL_2D", "AVERAGE_POOL_2D") and operation.options.get("FilterHeight") == 1:
-        return UNARY if operation.options.get("FilterWidth") == 1 else OTHER
+    if kind in ("MAX_POOL_2D", "AVERAGE_POOL_2D") and set(operation.options.values()) == {1}:
+        return UNARY  # of one pixel at every pixel: a clamp
     if clamps and kind == "MUL" and len(dynamic) == 2 and dynamic[0] == dynamic[1]:
         return UNARY
     if clamps and kind in ("MINIMUM", "MAXIMUM") and len(dynamic) == 1:
