@@ -108,14 +108,15 @@ def sizes(results: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def speed(results: dict[str, Any], runs: int, rounds: int) -> dict[str, Any]:
+def speed(results: dict[str, Any], runs: int, rounds: int, browser: str | None) -> dict[str, Any]:
     """Return medians in WebAssembly and ratios to the dense float32 file, of several rounds."""
     import tfprune
 
+    paths = [one.path for one in results.values()]
     found: dict[str, list[float]] = {name: [] for name in results}
     ratios: dict[str, list[float]] = {name: [] for name in results}
     for _ in range(rounds):
-        done = tfprune.benchmark([one.path for one in results.values()], "wasm", runs=runs)
+        done = tfprune.benchmark(paths, "wasm", runs=runs, browser=browser)
         for name, row in zip(results, done.files, strict=True):
             if row.failure is not None:
                 raise RuntimeError(f"{name}: {row.failure}")
@@ -165,6 +166,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--browser", help="the Chromium to run, if not the one that is found")
     parser.add_argument("--only", nargs="+", choices=["size", "speed", "cost"])
     parser.add_argument("--out", type=pathlib.Path, default=RESULTS / "sparse_export.json")
     options = parser.parse_args()
@@ -179,7 +181,7 @@ def main() -> None:
             results = export_all(folder)
             figures["size"] = sizes(results)
             if "speed" in wanted:
-                figures["speed"] = speed(results, options.runs, options.rounds)
+                figures["speed"] = speed(results, options.runs, options.rounds, options.browser)
     save(options.out, figures)
     print(f"saved {options.out}")
 
