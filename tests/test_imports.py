@@ -15,7 +15,7 @@ PACKAGE = pathlib.Path(tfprune.__file__).parent
 # The files and folders of each floor. A file may import from below; on the two lowest floors, from
 # its neighbours too. A new file belongs here.
 HOUSE = (
-    ("version", "schedules", "layouts", "patterns", "masks", "files", "states", "results"),
+    ("version", "schedules", "layouts", "patterns", "masks", "files", "states", "results", "child"),
     (
         "family",
         "registry",

@@ -3,7 +3,8 @@
 The map of the house (upper floors import lower ones, never the other way round):
 
 - numpy only: `schedules` (when, how much), `layouts` (which axes are inputs), `patterns` (where
-  zeros may stand), `masks` (scores to masks), `files` (whole or not at all)
+  zeros may stand), `masks` (scores to masks), `files` (whole or not at all), `child` (a process that may
+  crash without harm)
 - layers: `family`, `registry` (which weights), `wrapper` (Keras 3), `legacy` (tf_keras through
   tfmot), `cloning`, `decisions`, `strip`, `optimizers` (which leave zeros alone)
 - workflows: `rules`, `prune`, `callbacks`, `tensorboard`, `summary`, `export`, `weightfiles`,

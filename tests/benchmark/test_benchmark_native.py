@@ -66,8 +66,7 @@ def test_xnnpack_is_on_or_off(made, xnnpack):
     runner = native.NativeRunner(model, seeded_inputs(model), 1, 60.0, xnnpack=xnnpack)
     try:
         runner.load()
-        runner._errors.seek(0)
-        assert (b"XNNPACK delegate" in runner._errors.read()) is xnnpack
+        assert ("XNNPACK delegate" in runner._child.said()) is xnnpack
     finally:
         runner.close()
 
@@ -147,7 +146,7 @@ def test_a_hang_ends_at_the_time_limit(monkeypatch, made):
         runner.load()
         with pytest.raises(FileFailure, match=r"did not end within 2 seconds.*time_limit"):
             runner.run(1)
-        assert runner._process.wait(10) == -9
+        assert runner._child._process.wait(10) == -9
     finally:
         runner.close()
 
@@ -158,7 +157,7 @@ def test_nothing_is_left_behind(made):
     model = read_model(made["one"])
     runner = native.NativeRunner(model, seeded_inputs(model), 1, 60.0)
     runner.load()
-    process, folder = runner._process, runner._folder
+    process, folder = runner._child._process, runner._folder
     assert os.path.isdir(folder)
     runner.close()
     assert process.returncode is not None

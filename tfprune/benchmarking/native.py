@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import json
 import os
 import pathlib
-import queue
-import signal
-import subprocess
-import sys
 import tempfile
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,9 +17,9 @@ from tfprune.benchmarking.failures import FileFailure
 from tfprune.benchmarking.figures import Plan
 from tfprune.benchmarking.model import Model
 from tfprune.benchmarking.turns import Loaded, Runner, TurnTaking
+from tfprune.child import Child, ChildFailure, ChildRefusal, ChildTimeout
 
 _CHILD = "from tfprune.benchmarking import worker; worker.answer()"
-_START_SECONDS = 120.0  # Python, numpy and the runtime's libraries, on a slow disk
 
 
 class NativeRunner:
@@ -49,8 +43,7 @@ class NativeRunner:
     ):
         self._model, self._inputs, self._seconds = model, inputs, seconds
         self._threads, self._xnnpack = threads, xnnpack
-        self._answers: queue.Queue[str | None] = queue.Queue()
-        self._process: subprocess.Popen[str] | None = None
+        self._child: Child | None = None
         self._open = contextlib.ExitStack()
 
     def load(self) -> Loaded:
@@ -60,8 +53,9 @@ class NativeRunner:
         )
         for index, array in enumerate(self._inputs):
             np.save(pathlib.Path(folder, f"input{index}.npy"), array)
-        self._start()
-        self._ask(self._question(folder), "starting", max(self._seconds, _START_SECONDS))
+        self._child = Child(_CHILD, "the runtime")
+        self._open.callback(self._child.close)
+        self._ask({"do": "open", "question": self._question(folder)}, "starting")
         done = self._ask({"do": "load"}, "loading and the first run")
         count = len(self._model.outputs)
         outputs = tuple(np.load(pathlib.Path(folder, f"output{i}.npy")) for i in range(count))
@@ -77,36 +71,7 @@ class NativeRunner:
 
     def close(self) -> None:
         """End the process, and remove its files."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            for pipe in (self._process.stdin, self._process.stdout):
-                if pipe is not None:
-                    with contextlib.suppress(OSError):
-                        pipe.close()
         self._open.close()
-
-    def _start(self) -> None:
-        search = os.pathsep.join(part or os.getcwd() for part in sys.path)
-        # closed with the rest
-        self._errors = self._open.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _CHILD],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            encoding="utf-8",
-            env={**os.environ, "PYTHONPATH": search},
-        )
-        threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
-
-    def _listen(self, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None
-        with contextlib.suppress(ValueError):  # closed while we read
-            for line in process.stdout:
-                self._answers.put(line)
-        self._answers.put(None)
 
     def _question(self, folder: str) -> dict[str, Any]:
         model = self._model
@@ -129,36 +94,19 @@ class NativeRunner:
             "outputs": [{"name": t.name, "index": t.index} for t in model.outputs],
         }
 
-    def _ask(self, ask: dict[str, Any], what: str, seconds: float | None = None) -> dict[str, Any]:
-        process = self._process
-        assert process is not None
-        assert process.stdin is not None
-        limit = seconds or self._seconds
+    def _ask(self, ask: dict[str, Any], what: str) -> dict[str, Any]:
+        assert self._child is not None
         try:
-            process.stdin.write(json.dumps(ask) + "\n")
-            process.stdin.flush()
-            answer = self._answers.get(timeout=limit)
-        except queue.Empty:
-            process.kill()
+            return self._child.ask(ask, self._seconds)
+        except ChildTimeout as error:
             raise FileFailure(
-                f"{what} did not end within {limit:g} seconds, and was stopped. Ask for fewer "
-                "runs, or pass a larger `time_limit` (`--time-limit`)"
+                f"{what} {error}. Ask for fewer runs, or pass a larger `time_limit` "
+                "(`--time-limit`)"
             ) from None
-        except OSError:  # the pipe broke: it ended before it could read
-            answer = None
-        if answer is None:
-            raise FileFailure(f"{what} {_ending(process.wait())}{self._last_words()}")
-        reply = json.loads(answer)
-        if "error" in reply:
-            raise FileFailure(f"{what} failed: {_with_custom(reply['error'], self._model)}")
-        return reply
-
-    def _last_words(self) -> str:
-        self._errors.seek(0)
-        text = self._errors.read().decode("utf-8", "replace")
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        lines = [line for line in lines if not line.startswith(("INFO:", "WARNING:"))]
-        return f": {lines[-1]}" if lines else ""
+        except ChildRefusal as error:
+            raise FileFailure(f"{what} {_with_custom(str(error), self._model)}") from None
+        except ChildFailure as error:
+            raise FileFailure(f"{what} {error}") from None
 
 
 def plain_outputs(
@@ -194,16 +142,6 @@ class Machine(TurnTaking):
     def runner(self, model: Model, inputs: Sequence[np.ndarray], plan: Plan) -> Runner:
         """Return the runner of one file."""
         return NativeRunner(model, inputs, plan.threads, plan.seconds)
-
-
-def _ending(code: int) -> str:
-    if code >= 0:
-        return f"ended its process with exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    return f"crashed the runtime ({name})"
 
 
 def _with_custom(message: str, model: Model) -> str:

@@ -8,18 +8,18 @@ before the file is.
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import pathlib
 import sys
 import time
-from typing import IO, Any
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
+from tfprune import child
+
 _STATUS = pathlib.Path("/proc/self/status")
 _CLEAR = pathlib.Path("/proc/self/clear_refs")
-_REFUSALS = (RuntimeError, ValueError, MemoryError, OSError, IndexError, KeyError, TypeError)
 
 
 class Worker:
@@ -97,33 +97,24 @@ class Worker:
 
 def answer() -> None:
     """Answer the parent until it closes the pipe; run by the child only."""
-    sys.stdout.flush()
-    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # native code that prints must not print into the answers
+    child.serve(_prepare, child.REFUSALS)
+
+
+def _prepare() -> Callable[[dict[str, Any]], dict[str, Any]]:
     import ai_edge_litert.interpreter  # noqa: F401 -- the memory before loading includes it
 
-    first = sys.stdin.readline()
-    if not first:
-        return
-    worker = Worker(json.loads(first))
-    _say(channel, {"ready": True})
-    for line in sys.stdin:
-        ask = json.loads(line)
-        try:
-            if ask["do"] == "load":
-                reply = worker.load()
-            elif ask["do"] == "run":
-                reply = worker.run(ask["count"])
-            else:
-                reply = worker.memory()
-        except _REFUSALS as error:
-            reply = {"error": str(error) or type(error).__name__}
-        _say(channel, reply)
+    worker: Worker | None = None
 
+    def reply(ask: dict[str, Any]) -> dict[str, Any]:
+        nonlocal worker
+        if worker is None:
+            worker = Worker(ask["question"])
+            return {}
+        if ask["do"] == "load":
+            return worker.load()
+        return worker.run(ask["count"]) if ask["do"] == "run" else worker.memory()
 
-def _say(channel: IO[str], reply: dict[str, Any]) -> None:
-    channel.write(json.dumps(reply) + "\n")
-    channel.flush()
+    return reply
 
 
 def peak_memory(start: bool = False) -> int | None:

@@ -42,9 +42,10 @@ def export_tflite(
     """Write a Keras model as a `.tflite` file that has been run and compared with the model.
 
     Wrapped layers are stripped, the model is converted at batch size 1, weights with enough zeros
-    get TFLite's sparse encoding where that is safe, the file is loaded in `ai-edge-litert` on the
-    default runtime and with XNNPACK off, its outputs are compared with those of Keras, and its
-    zeros with those of the weights. Only then does it appear at `path`.
+    get TFLite's sparse encoding where that is safe, the file is loaded in `ai-edge-litert` (in a
+    process beside this one) on the default runtime and with XNNPACK off, its outputs are compared
+    with those of Keras, and its zeros with those of the weights. Only then does it appear at
+    `path`.
 
     Args:
         model: a built Keras 3 or tf_keras model: Sequential, Functional or subclassed, wrapped or
@@ -88,13 +89,17 @@ def export_tflite(
             model that it would make wrong or no smaller. Nothing is written.
         OSError: the path is taken (`overwrite=True` replaces it), its folder is missing, the disk
             is full. Nothing half-written stays.
-        ExportMismatch: the file would not compute what the model does. Nothing is written.
+        ExportMismatch: the file would not compute what the model does, or the runtime refuses it,
+            crashes or hangs. Nothing is written.
+        ChildProcessError: the process that runs files does not start.
 
     Source: <https://ai.google.dev/edge/litert/models/convert_tf>.
     """
     target = check_target(path, overwrite)
     _check_arguments(model, quantize, representative_data)
     check_sparse(sparse)
+    runtimes = runtime.interpreters()
+    runtimes.start()  # beside the conversion, so that nobody waits for it
     interface = interface_of(model, sample_inputs, representative_data)
     calibrating, compared = _data(model, interface, quantize, representative_data, sample_inputs)
     rules = metadata.describe(model)
@@ -119,10 +124,14 @@ def export_tflite(
 
     def write_and_verify(temporary: pathlib.Path) -> None:
         temporary.write_bytes(content)
-        outputs = {
-            name: runtime.run(temporary, interface, compared, name)
-            for name in (runtime.DEFAULT, runtime.XNNPACK_OFF)
-        }
+        named = [interface.named(sample) for sample in compared]
+        try:
+            outputs = {
+                name: runtimes.run(temporary, named, name)
+                for name in (runtime.DEFAULT, runtime.XNNPACK_OFF)
+            }
+        except runtime.RuntimeFailure as error:
+            raise verify.unusable(quantize, error) from error
         found["checks"], found["apart"] = verify.compare(quantize, wanted, outputs)
 
     write_whole(target, write_and_verify, overwrite)

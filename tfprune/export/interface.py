@@ -68,6 +68,10 @@ class Interface:
         found: list[Any] = [None] * len(self.inputs)
         return found if _collect(self.structure, data, found) else None
 
+    def named(self, sample: Arrays) -> dict[str, np.ndarray]:
+        """Return the arrays of a sample by the names of the inputs."""
+        return {one.name: array for one, array in zip(self.inputs, sample, strict=True)}
+
     def describe(self) -> str:
         """Return the inputs in words, for messages."""
         return "; ".join(str(one) for one in self.inputs)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tfprune.export.interface import Arrays, Interface
-from tfprune.export.runtime import DEFAULT, XNNPACK_OFF
+from tfprune.export.runtime import DEFAULT, XNNPACK_OFF, RuntimeFailure
 
 TOLERANCE = {None: 5e-5, "float16": 5e-3}
 """Largest error allowed, relative to the largest output; README.md says where these come from."""
@@ -27,7 +27,7 @@ Outputs = list[dict[str, np.ndarray]]
 
 
 class ExportMismatch(RuntimeError):
-    """The exported file does not compute what the Keras model does; it was not written."""
+    """The file would not compute what the Keras model does, or not run; it was not written."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,6 +174,21 @@ def compare(
             "wrong. Choose quantize='float16'. Nothing was written."
         )
     return rows, apart
+
+
+def unusable(quantize: str | None, failure: RuntimeFailure) -> ExportMismatch:
+    """Return the error for a file that the runtime refuses or does not survive."""
+    if quantize == "int8":
+        cause = (
+            "Seen where the outputs of a layer were 0 in all calibration data, so that XNNPACK "
+            "finds no scale for them: pass data like those in use, scaled as the model is to get "
+            "them, as `representative_data`, train on if the layer is dead, or choose "
+            "quantize='dynamic' or 'float16'."
+        )
+    else:
+        others = [one for one in (None, "float16", "dynamic") if one != quantize]
+        cause = f"Another form may do: quantize={others[0]!r} or {others[1]!r}."
+    return ExportMismatch(f"{failure}. {cause} Nothing was written.")
 
 
 def doubts(quantize: str | None, rows: tuple[RuntimeCheck, ...]) -> tuple[str, ...]:

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 
 from tfprune import strip
-from tfprune.export import verify
+from tfprune.export import runtime, verify
 from tfprune.export.convert import trace
 from tfprune.export.interface import Interface
 from tfprune.export.precision import in_float32
 from tfprune.export.quiet import quiet
-from tfprune.export.runtime import RuntimeFailure
 from tfprune.variants.data import Evaluation
 from tfprune.variants.progress import Steps
 
@@ -48,24 +47,11 @@ def file_outputs(
     """Return the outputs of a `.tflite` file on the default runtime, in the same form.
 
     Raises:
-        RuntimeFailure: the runtime refuses the file or fails on a sample.
+        RuntimeFailure: the runtime refuses the file, crashes, or fails on a sample.
     """
-    from ai_edge_litert.interpreter import Interpreter
-
-    try:
-        with quiet():
-            runner = Interpreter(model_path=os.fspath(path), num_threads=1).get_signature_runner(
-                "serving_default"
-            )
-            wanted = runner.get_input_details()
-        found = []
-        for sample in steps.over(data.samples, f"{name}: accuracy"):
-            named = {one.name: v for one, v in zip(interface.inputs, sample, strict=True)}
-            # An input that the graph does not use is dropped by the converter.
-            done = runner(**{key: value for key, value in named.items() if key in wanted})
-            found.append({key: np.array(value) for key, value in done.items()})
-    except (RuntimeError, ValueError) as error:
-        raise RuntimeFailure(f"ai-edge-litert cannot run the file on a sample: {error}") from error
+    samples = steps.over(data.samples, f"{name}: accuracy")
+    named = (interface.named(sample) for sample in samples)
+    found = list(runtime.interpreters().outputs(path, named, runtime.DEFAULT))
     return _joined(found)
 
 

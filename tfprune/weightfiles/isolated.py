@@ -8,11 +8,11 @@ strings hangs it). So a child reads the file, under a time limit, and answers in
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from typing import Any
 
+from tfprune import child
 from tfprune.weightfiles.result import FileWeight
 
 SECONDS = 20.0
@@ -34,7 +34,6 @@ def read(content: bytes, config: Any = None) -> tuple[list[FileWeight], int, boo
         ChildProcessError: the child could not even start reading.
     """
     head = json.dumps(config).encode()
-    search = {"PYTHONPATH": os.pathsep.join(part or os.getcwd() for part in sys.path)}
     limit = SECONDS + len(content) / _BYTES_PER_SECOND
     try:
         done = subprocess.run(
@@ -42,13 +41,13 @@ def read(content: bytes, config: Any = None) -> tuple[list[FileWeight], int, boo
             input=len(head).to_bytes(8, "big") + head + content,
             capture_output=True,
             timeout=limit,
-            env={**os.environ, **search},
+            env=child.environment(),
             check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise ValueError(f"reading it did not end within {limit:.0f} seconds") from error
     if done.returncode < 0:
-        raise ValueError(f"reading it crashed the HDF5 library (signal {-done.returncode})")
+        raise ValueError(f"reading it {child.ending(done.returncode, 'the HDF5 library')}")
     if done.returncode:
         lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no message"]
         raise ChildProcessError(f"the process that reads HDF5 files failed: {lines[-1]}")
