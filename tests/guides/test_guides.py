@@ -347,10 +347,27 @@ def device_guide(_temporary_files):
     return guide
 
 
-def test_on_device_policy_turns_the_first_model_down(device_guide):
-    assert device_guide.message.startswith(
-        "Could not find a GlobalAveragePooling2D layer with `keepdims = True`"
-    )
+def test_on_device_policy_takes_both_models(device_guide):
+    assert device_guide.message == ""  # tfmot: "Could not find a GlobalAveragePooling2D layer with"
+    policy = device_guide.pruning_params["pruning_policy"]
+    for model in (device_guide.dense_model, device_guide.model_for_pruning):
+        assert len(policy.distance(model).layers) == 2
+
+
+def test_on_device_policy_turns_a_model_down_that_stays_dense(device_guide):
+    entry = keras.layers.Conv2D(8, 3, strides=2, padding="same")
+    rest = device_guide.build_model().layers[2:]
+    model = keras.Sequential([keras.Input((32, 32, 3)), entry, *rest])
+    with pytest.raises(ValueError, match=r"would not make the model.*ZeroPadding2D\(1\)"):
+        tfprune.prune_low_magnitude(model, **device_guide.pruning_params)
+
+
+def test_on_device_model_runs_sparse_once_exported(device_guide, tmp_path):
+    path = tmp_path / "a.tflite"
+    tfprune.export_tflite(device_guide.model_for_export, path, sparse=True)
+    found = tfprune.explain(path)
+    assert found.verdict.kind == "fast"
+    assert [one.sparse for one in found.convolutions] == [True, True]
 
 
 def test_on_device_policy_prunes_pointwise_convolutions_only(device_guide):
