@@ -54,6 +54,7 @@ setup(
         "matplotlib>=3.8,<4",
         "pyyaml>=6,<7",
         "rich>=13.7,<16",
+        "scipy>=1.11,<2",
         "typer>=0.15,<1",
     ],
     extras_require={

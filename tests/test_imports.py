@@ -32,9 +32,9 @@ HOUSE = (
     ),
     ("strip",),
     ("rules", "callbacks", "weightfiles", "image_files"),
-    ("prune", "tensorboard", "summary", "export", "datasets"),
+    ("prune", "tensorboard", "summary", "export", "datasets", "channels"),
     ("latency", "comparison", "benchmarking"),
-    ("variants",),
+    ("variants", "shrink"),
     ("quickstart",),
     ("cli",),
 )

@@ -3,12 +3,12 @@
 The map of the house (upper floors import lower ones, never the other way round):
 
 - numpy only: `schedules` (when, how much), `layouts` (which axes are inputs), `patterns` (where
-  zeros may stand), `masks` (scores to masks), `files` (whole or not at all), `child` (a process that may
-  crash without harm)
+  zeros may stand), `masks` (scores to masks), `files` (whole or not at all), `child` (a process
+  that may crash without harm)
 - layers: `family`, `registry` (which weights), `wrapper` (Keras 3), `legacy` (tf_keras through
   tfmot), `cloning`, `decisions`, `strip`, `optimizers` (which leave zeros alone)
-- workflows: `rules`, `prune`, `callbacks`, `tensorboard`, `summary`, `export`, `weightfiles`,
-  `benchmarking`, `variants`
+- workflows: `rules`, `prune`, `callbacks`, `tensorboard`, `summary`, `channels` (which go
+  together), `export`, `weightfiles`, `benchmarking`, `variants`, `shrink`
 - commands: `quickstart`, `cli`
 
 Names are loaded when first used, so that `tfprune --help` need not wait for TensorFlow.
@@ -27,6 +27,7 @@ from tfprune.version import __version__
 if TYPE_CHECKING:
     from tfprune.benchmarking import BenchmarkResult, benchmark
     from tfprune.callbacks import UpdatePruningStep
+    from tfprune.channels import ShrinkReport, channel_rule, replay
     from tfprune.export import Explanation, ExportResult, explain, export_tflite
     from tfprune.latency import PruneForLatencyOnXNNPack
     from tfprune.patterns import NM, Block, Unstructured
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         PolynomialDecay,
         PruningSchedule,
     )
+    from tfprune.shrink import ImpossibleTarget, shrink
     from tfprune.strip import strip_pruning, stripped_weights
     from tfprune.summary import summary
     from tfprune.tensorboard import PruningSummaries
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "benchmarking": ("BenchmarkResult", "benchmark"),
     "callbacks": ("UpdatePruningStep",),
+    "channels": ("ShrinkReport", "channel_rule", "replay"),
     "export": ("Explanation", "ExportResult", "explain", "export_tflite"),
     "latency": ("PruneForLatencyOnXNNPack",),
     "patterns": ("NM", "Block", "Unstructured"),
@@ -65,6 +68,7 @@ _HOMES = {
         "PolynomialDecay",
         "PruningSchedule",
     ),
+    "shrink": ("ImpossibleTarget", "shrink"),
     "strip": ("strip_pruning", "stripped_weights"),
     "summary": ("summary",),
     "tensorboard": ("PruningSummaries",),
@@ -81,6 +85,7 @@ __all__ = [  # noqa: RUF022 -- spelt out for type checkers and `import *`
     "Explanation",
     "ExportResult",
     "FunctionSchedule",
+    "ImpossibleTarget",
     "Iterative",
     "NM",
     "OneShot",
@@ -92,11 +97,13 @@ __all__ = [  # noqa: RUF022 -- spelt out for type checkers and `import *`
     "PruningSchedule",
     "PruningSummaries",
     "Rule",
+    "ShrinkReport",
     "Unstructured",
     "UpdatePruningStep",
     "VariantsResult",
     "__version__",
     "benchmark",
+    "channel_rule",
     "explain",
     "export_tflite",
     "export_variants",
@@ -104,6 +111,8 @@ __all__ = [  # noqa: RUF022 -- spelt out for type checkers and `import *`
     "prune",
     "prune_low_magnitude",
     "prune_scope",
+    "replay",
+    "shrink",
     "strip_pruning",
     "stripped_weights",
     "summary",
