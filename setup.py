@@ -38,6 +38,7 @@ setup(
             "data/*",
             "benchmarking/README.md",
             "benchmarking/page.*",
+            "channels/README.md",
             "export/README.md",
             "variants/README.md",
             "py.typed",
