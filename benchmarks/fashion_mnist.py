@@ -144,7 +144,7 @@ def load(folder: pathlib.Path, steps_limit: int | None) -> Data:
     return Data(images("train")[:limit], labels("train")[:limit], images("t10k"), labels("t10k"))
 
 
-def network(keras: Any, width: float = 1.0) -> Any:
+def network(keras: Any, width: float = 1.0, units: int = 1024) -> Any:
     layers = keras.layers
     return keras.Sequential(
         [
@@ -156,7 +156,7 @@ def network(keras: Any, width: float = 1.0) -> Any:
             layers.ReLU(name="relu"),
             layers.MaxPooling2D(name="pool2"),
             layers.Flatten(name="flatten"),
-            layers.Dense(round(1024 * width), activation="relu", name="wide"),
+            layers.Dense(round(units * width), activation="relu", name="wide"),
             layers.Dropout(0.4, name="dropout"),
             layers.Dense(10, name="logits"),
         ]
