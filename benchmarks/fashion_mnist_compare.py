@@ -1,4 +1,4 @@
-"""Two results files of `fashion_mnist.py` side by side: means, and whether they differ beyond noise.
+"""Two results files of `fashion_mnist.py` side by side: do they differ beyond the noise?
 
 For each level: the mean of both over the seeds they share, the difference with the standard error
 of its mean over seeds (both libraries begin a seed with equal data and an equal budget, but other
