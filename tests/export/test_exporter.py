@@ -7,9 +7,10 @@ import os
 import keras
 import numpy as np
 import pytest
+import tf_keras
 from ai_edge_litert.interpreter import Interpreter
 
-from tfprune.export import ExportMismatch, export_tflite
+from tfprune.export import ExportMismatch, export_tflite, norms
 from tfprune.schedules import ConstantSparsity
 from tfprune.weightfiles.constants import read_constants
 from tfprune.wrapper import PruneLowMagnitude
@@ -434,3 +435,39 @@ def test_zeros_that_were_lost_are_an_error(cnn, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"not zero in the exported file.*kernel"):
         export_tflite(cnn, tmp_path / "a.tflite")
     assert os.listdir(tmp_path) == []
+
+
+def flat_channels(kit, count):
+    """Return a model whose channels do not vary, and inputs: what is left of them is rounding."""
+    keras.utils.set_random_seed(0)
+    inputs = kit.Input((8, 8, 3))
+    x, norms = kit.layers.Conv2D(8, 1)(inputs), []
+    for index in range(count):
+        x = kit.layers.Conv2D(8, 1, use_bias=False)(x)
+        norms.append(kit.layers.BatchNormalization(beta_initializer="ones", name=f"norm{index}"))
+        x = norms[-1](x)
+    images = np.full((4, 8, 8, 3), 0.7, "float32")
+    for norm in norms:
+        norm.moving_variance.assign(np.zeros(8))
+        norm.moving_mean.assign(np.mean(kit.Model(inputs, norm.input)(images), (0, 1, 2)))
+    return kit.Model(inputs, kit.layers.GlobalAveragePooling2D()(x)), images
+
+
+@pytest.mark.parametrize("kit", [keras, tf_keras], ids=["keras", "tf_keras"])
+@pytest.mark.parametrize("quantize", [None, "float16"])
+def test_batch_normalization_that_blows_rounding_up(tmp_path, kit, quantize):
+    model, images = flat_channels(kit, 3)
+    words = (
+        r"is wrong on the runtime.*'norm\d' and 2 other layers\) multiplies 24 channels by up to"
+    )
+    with pytest.raises(ExportMismatch, match=rf"{words} 31\.6.*`moving_variance`.*to 1"):
+        export_tflite(model, tmp_path / "a.tflite", quantize, sample_inputs=images)
+    assert os.listdir(tmp_path) == []
+    for layer in model.layers:  # as the message says
+        if "norm" in layer.name:
+            layer.moving_variance.assign(np.ones(8))
+    assert export_tflite(model, tmp_path / "a.tflite", sample_inputs=images).max_rel_error < 5e-5
+
+
+def test_batch_normalization_of_channels_that_vary_is_not_suspected(cnn):
+    assert norms.suspicion(cnn) == ""

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from tfprune import strip
-from tfprune.export import calibration, metadata, runtime, samples, verify, zeros
+from tfprune.export import calibration, metadata, norms, runtime, samples, verify, zeros
 from tfprune.export.convert import QUANTIZE, convert, trace
 from tfprune.export.encoding import check_sparse, plan
 from tfprune.export.interface import Arrays, Interface
@@ -132,7 +132,9 @@ def export_tflite(
             }
         except runtime.RuntimeFailure as error:
             raise verify.unusable(quantize, error) from error
-        found["checks"], found["apart"] = verify.compare(quantize, wanted, outputs)
+        found["checks"], found["apart"] = verify.compare(
+            quantize, wanted, outputs, norms.suspicion(plain)
+        )
 
     write_whole(target, write_and_verify, overwrite)
     doubts = verify.doubts(quantize, found["checks"])

@@ -144,9 +144,15 @@ def _take(outputs: dict[str, np.ndarray], name: str, like: np.ndarray, runtime: 
 
 
 def compare(
-    quantize: str | None, wanted: Outputs, by_runtime: dict[str, Outputs]
+    quantize: str | None, wanted: Outputs, by_runtime: dict[str, Outputs], suspicion: str = ""
 ) -> tuple[tuple[RuntimeCheck, ...], RuntimeCheck]:
     """Return the errors on each runtime, and how far the two runtimes are apart.
+
+    Args:
+        quantize: the form.
+        wanted: outputs of Keras.
+        by_runtime: outputs of the file.
+        suspicion: what in the model may be the cause, should the outputs differ.
 
     Raises:
         ExportMismatch: an error is beyond what the form of the weights explains.
@@ -158,8 +164,8 @@ def compare(
             raise ExportMismatch(
                 f"The exported file is wrong on the runtime '{row.runtime}': its outputs are up to "
                 f"{row.max_rel_error:.2g} of the largest output away from Keras's, and at most "
-                f"{TOLERANCE[quantize]:g} is explained by rounding"
-                f"{_advice(quantize)}. Nothing was written."
+                f"{TOLERANCE[quantize]:g} is explained by rounding. "
+                f"{suspicion or _advice(quantize)}. Nothing was written."
             )
         if quantize not in TOLERANCE and not row.unexplained <= REFUSED:
             raise ExportMismatch(
@@ -223,5 +229,5 @@ def _cause(quantize: str | None) -> str:
 
 def _advice(quantize: str | None) -> str:
     if quantize == "float16":
-        return "; if the float32 file is right, some weights or outputs do not bear float16"
-    return "; an output that jumps (argmax, rounding) needs `sample_inputs` away from the jumps"
+        return "If the float32 file is right, some weights or outputs do not bear float16"
+    return "An output that jumps (argmax, rounding) needs `sample_inputs` away from the jumps"
