@@ -1,8 +1,10 @@
 """Zeros are looked up in the file, kernel by kernel."""
 
+import keras
 import numpy as np
 import pytest
 
+from tfprune.export import export_tflite
 from tfprune.export.zeros import check_zeros
 from tfprune.weightfiles.constants import Constant
 
@@ -70,3 +72,26 @@ def test_a_table_that_was_computed_away_is_named():
         {},
         ["positions/embeddings"],
     )
+
+
+def test_two_weights_may_be_in_one_constant():
+    diagonal = np.diag([1.0, 2.0, 3.0])
+    weights = {"m/a/kernel": diagonal, "m/b/kernel": 5 * diagonal}
+    stored = constant(np.eye(3), "m_1/a_1/MatMul")
+    bias = constant(np.ones(9), "m_1/c_1/add", is_weight=False)
+    assert check_zeros(weights, [stored, bias]) == ({0: "m/a/kernel"}, [])
+    with pytest.raises(ValueError, match=r"m/b/kernel \(6 zeros, 5 in the file"):  # its own
+        check_zeros(weights, [stored, constant(np.eye(3) + np.eye(3, k=2), "m_1/b_1/MatMul")])
+
+
+def test_equal_kernels_in_int8_are_one_constant(tmp_path):
+    """With a scale for each output channel, every diagonal kernel is the same integers."""
+    layers = keras.layers
+    model = keras.Sequential(
+        [keras.Input((4, 4, 4)), *(layers.Conv2D(4, 1, activation="relu") for _ in range(2))]
+    )
+    for number, layer in enumerate(model.layers, 1):
+        layer.kernel.assign(np.diag(np.arange(1.0, 5) * number)[None, None])
+    images = np.random.default_rng(0).random((8, 4, 4, 4)).astype("float32")
+    result = export_tflite(model, tmp_path / "a.tflite", "int8", representative_data=images)
+    assert [(w.shape, w.zeros) for w in result.weights] == [((4, 1, 1, 4), 12)]

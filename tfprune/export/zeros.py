@@ -38,7 +38,8 @@ def check_zeros(
     A weight is found in the file if a constant of its size, read in some order of the weight's
     axes, is zero wherever the weight is. A weight that the converter has cut up (the gates of an
     LSTM) is checked by the number of zeros. A weight with zeros that is in the file in neither
-    form was computed away, as a table of positions is.
+    form was computed away, as a table of positions is. Two weights may be in one constant, of
+    which the first is named.
 
     Raises:
         ValueError: a zero of the Keras model is not zero in the file.
@@ -60,6 +61,8 @@ def check_zeros(
     for path, values in unmatched.items():
         layer = path.rsplit("/", 1)[0]
         same_size = [c for c in left if c.size == values.size]
+        if not any(c.is_weight for c in same_size) and _is_shared(values == 0, matched, constants):
+            continue
         # A ConvLSTM's two kernels become eight under one name, so they are counted together.
         whole = [v for p, v in unmatched.items() if p.rsplit("/", 1)[0] == layer]
         pieces = [c for c in left if c.is_weight and _same_layer(path, c.name, numbered)]
@@ -90,6 +93,16 @@ def _find(
         if constants[index].sparse or _covers(constants[index].is_zero, zero):
             return index
     return None
+
+
+def _is_shared(zero: np.ndarray, matched: dict[int, str], constants: list[Constant]) -> bool:
+    """Tell whether a constant that holds another weight may hold this one too.
+
+    The converter stores equal constants once, and in int8, with a scale for each output, kernels
+    that keep one weight for each output in the same places are equal.
+    """
+    sizes = (constants[i] for i in matched if constants[i].size == zero.size)
+    return any(_covers(one.is_zero, zero) for one in sizes)
 
 
 def _covers(file_zero: np.ndarray, zero: np.ndarray) -> bool:
