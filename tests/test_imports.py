@@ -15,7 +15,18 @@ PACKAGE = pathlib.Path(tfprune.__file__).parent
 # The files and folders of each floor. A file may import from below; on the two lowest floors, from
 # its neighbours too. A new file belongs here.
 HOUSE = (
-    ("version", "schedules", "layouts", "patterns", "masks", "files", "states", "results", "child"),
+    (
+        "version",
+        "allocation",
+        "schedules",
+        "layouts",
+        "patterns",
+        "masks",
+        "files",
+        "states",
+        "results",
+        "child",
+    ),
     (
         "family",
         "registry",
@@ -33,7 +44,7 @@ HOUSE = (
     ("strip",),
     ("rules", "callbacks", "weightfiles", "image_files"),
     ("prune", "tensorboard", "summary", "export", "datasets", "channels"),
-    ("latency", "comparison", "benchmarking"),
+    ("latency", "allocate", "comparison", "benchmarking"),
     ("variants", "shrink"),
     ("quickstart",),
     ("cli",),

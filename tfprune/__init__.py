@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from tfprune.version import __version__
 
 if TYPE_CHECKING:
+    from tfprune.allocate import Allocation, allocate
     from tfprune.benchmarking import BenchmarkResult, benchmark
     from tfprune.callbacks import UpdatePruningStep
     from tfprune.channels import ShrinkReport, channel_rule, replay
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from tfprune.wrapper import PruneLowMagnitude
 
 _HOMES = {
+    "allocate": ("Allocation", "allocate"),
     "benchmarking": ("BenchmarkResult", "benchmark"),
     "callbacks": ("UpdatePruningStep",),
     "channels": ("ShrinkReport", "channel_rule", "replay"),
@@ -79,6 +81,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: RUF022 -- spelt out for type checkers and `import *`
+    "Allocation",
     "BenchmarkResult",
     "Block",
     "ConstantSparsity",
@@ -102,6 +105,7 @@ __all__ = [  # noqa: RUF022 -- spelt out for type checkers and `import *`
     "UpdatePruningStep",
     "VariantsResult",
     "__version__",
+    "allocate",
     "benchmark",
     "channel_rule",
     "explain",

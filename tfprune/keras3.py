@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 
 from tfprune import cloning, registry
 from tfprune.cloning import is_graph
@@ -21,6 +22,7 @@ __all__ = [
     "is_left_alone",
     "is_model",
     "is_wrapped",
+    "prunable_arrays",
     "pruned_layers",
     "reason_against",
     "strip",
@@ -51,6 +53,11 @@ def reason_against(layer: Any, schedule: PruningSchedule, pattern: Pattern) -> s
         for w in registry.prunable_weights(layer)
     ]
     return against[0] if all(against) else None
+
+
+def prunable_arrays(layer: Any) -> list[np.ndarray]:
+    """Return the weights of a built layer that would be pruned."""
+    return [w.variable.numpy() for w in registry.prunable_weights(layer)]
 
 
 def wrap(layer: Any, schedule: PruningSchedule, pattern: Pattern, **kwargs: Any) -> Any:

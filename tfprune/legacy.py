@@ -21,7 +21,14 @@ from tfprune.decisions import Decision
 from tfprune.patterns import NM, Block, Pattern
 from tfprune.schedules import ConstantSparsity, OneShot, PruningSchedule
 from tfprune.states import WeightState
-from tfprune.tfmot import classes, is_tabular, pattern_of, reason_against_pattern, tfmot_keras
+from tfprune.tfmot import (
+    candidates,
+    classes,
+    is_tabular,
+    pattern_of,
+    reason_against_pattern,
+    tfmot_keras,
+)
 
 
 def scope():
@@ -67,6 +74,11 @@ def _not_finite(weights: Any) -> list[str]:
     floating = [weight for weight in weights if weight.dtype.is_floating]
     finite = [bool(tf.reduce_all(tf.math.is_finite(weight))) for weight in floating]
     return [w.name.split(":")[0] for w, good in zip(floating, finite, strict=True) if not good]
+
+
+def prunable_arrays(layer: Any) -> list[np.ndarray]:
+    """Return the weights of a built layer that tfmot would prune."""
+    return [w.numpy() for w in candidates(layer) or []]
 
 
 def wrap(layer: Any, schedule: PruningSchedule, pattern: Pattern, **kwargs) -> Any:

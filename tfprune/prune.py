@@ -222,14 +222,14 @@ def _prune_model(
             "layers, and a `keras.Input(shape)` in front or `model.build(input_shape)`. "
             f"Received: {model.name!r} with {len(model.layers)} layers, built={model.built}"
         )
-    walk = list(_walk(model, keras_))
+    found = list(walk(model, keras_))
     chosen: dict[int, Decision] = {}
-    for path, layer in walk:
+    for path, layer in found:
         if id(layer) not in chosen:
             chosen[id(layer)] = _decide(layer, path, plan(layer, path), keras_)
     made = list(chosen.values())
     check(made)
-    if all(d.reason for d in made) and not any(keras_.is_wrapped(layer) for _, layer in walk):
+    if all(d.reason for d in made) and not any(keras_.is_wrapped(layer) for _, layer in found):
         reasons = "; ".join(f"{d.path}: {d.reason}" for d in made)
         raise ValueError(f"Nothing in the model '{model.name}' can be pruned so. {reasons}")
     pruned = keras_.wrap_model(model, chosen)
@@ -238,12 +238,12 @@ def _prune_model(
     return pruned
 
 
-def _walk(model: Any, keras_: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def walk(model: Any, keras_: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield (path, layer) for the layers of a model and of the models nested in it."""
     for layer in model.layers:
         path = prefix + layer.name
         if keras_.is_graph(layer):
-            yield from _walk(layer, keras_, path + "/")
+            yield from walk(layer, keras_, path + "/")
         elif type(layer).__name__ != "InputLayer":
             yield path, layer
 

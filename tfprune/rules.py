@@ -136,7 +136,8 @@ def _require_expression(text: str) -> None:
 
 
 def get(rules: Any) -> list[Rule]:
-    """Turn rules, one schedule, a sparsity, or the path of a YAML file into a list of rules."""
+    """Turn rules, an `Allocation`, a schedule, a sparsity, or a YAML file's path into a list."""
+    rules = getattr(rules, "rules", rules)
     if isinstance(rules, Rule):
         return [rules]
     if isinstance(rules, (str, os.PathLike)):

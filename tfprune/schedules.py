@@ -473,3 +473,37 @@ def get(schedule) -> PruningSchedule:
         f"`OneShot(...)`, `Iterative(...)`, or a sparsity in [0, 1).{hint} "
         f"Received: {schedule!r} (of type {type(schedule).__name__})"
     )
+
+
+_SPARSITIES = (
+    *("sparsity", "target_sparsity", "initial_sparsity", "final_sparsity", "sparsities"),
+    "function",  # the table of a `FunctionSchedule`
+)
+
+
+def with_final(schedule: PruningSchedule, sparsity: float) -> PruningSchedule:
+    """Return a schedule of the same steps that ends at another sparsity, all of it in proportion.
+
+    Example: `with_final(PolynomialDecay(0.4, 0.8, 0, 100), 0.4)` starts at 0.2.
+
+    Raises:
+        ValueError: the schedule, of a class of the user's own, keeps its sparsities elsewhere than
+            in the arguments named as those of tfprune's schedules.
+    """
+    final = schedule.final_sparsity
+    config = schedule.get_config()["config"]
+    if final:
+        scale = sparsity / final
+        for key in _SPARSITIES:
+            if isinstance(config.get(key), (list, tuple)):
+                config[key] = [value * scale for value in config[key]]
+            elif key in config:
+                config[key] = sparsity if config[key] == final else config[key] * scale
+        made = type(schedule).from_config(config)
+        if made.final_sparsity is not None and abs(made.final_sparsity - sparsity) < 1e-9:
+            return made
+    raise ValueError(
+        "This schedule cannot be brought to another final sparsity: its `get_config` has none of "
+        f"the arguments {', '.join(_SPARSITIES)}, or ends at zero. Use `PolynomialDecay`, "
+        f"`ConstantSparsity`, `OneShot` or `Iterative`. Received: {schedule!r}"
+    )

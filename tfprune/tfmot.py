@@ -160,7 +160,7 @@ def reason_against_pattern(layer, pattern: Pattern) -> str | None:
     wrong_axis = (tf_keras.layers.Conv2DTranspose, tf_keras.layers.Embedding)
     if isinstance(pattern, NM) and isinstance(layer, wrong_axis):
         return f"tfmot does not group the input channels of {type(layer).__name__}"
-    weights = _candidates(layer)
+    weights = candidates(layer)
     if weights is None:
         return None
     if not weights:
@@ -176,7 +176,7 @@ def reason_against_pattern(layer, pattern: Pattern) -> str | None:
     return None
 
 
-def _candidates(layer) -> list | None:
+def candidates(layer) -> list | None:
     """Return the weights that tfmot would prune; None before the layer is built."""
     registry = tfmot_keras().prune_registry.PruneRegistry
     known = hasattr(layer, "get_prunable_weights")

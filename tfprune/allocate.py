@@ -1,0 +1,232 @@
+"""`allocate`: rules that spread one sparsity well over the layers of a model."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, get_args
+
+import numpy as np
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from tfprune import allocation, masks, patterns
+from tfprune.family import require_family, room
+from tfprune.patterns import NM, Pattern
+from tfprune.prune import walk
+from tfprune.results import Result
+from tfprune.rules import Rule
+from tfprune.schedules import ConstantSparsity, PruningSchedule, check_sparsity, with_final
+
+Method = Literal["uniform", "erk", "global"]
+METHODS: tuple[str, ...] = get_args(Method)
+_WHOLE = 0.9995  # a ceiling that leaves even a kernel of a few thousand weights something
+
+
+@dataclasses.dataclass(frozen=True)
+class AllocatedLayer:
+    """What a layer is to lose.
+
+    Attributes:
+        layer: its path.
+        size: number of weights that may be pruned.
+        sparsity: fraction of them to prune.
+    """
+
+    layer: str
+    size: int
+    sparsity: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Allocation(Result):
+    """How much of each layer to prune; `tfprune.prune(model, allocation)` takes it as rules.
+
+    Attributes:
+        method: how it was found.
+        sparsity: over all layers.
+        layers: a row for each layer that may be pruned.
+        schedule: that every layer follows to its own sparsity.
+        pattern: where zeros may stand.
+
+    Example: `print(tfprune.allocate(model, 0.9, "erk"))`
+    """
+
+    method: str
+    sparsity: float
+    layers: tuple[AllocatedLayer, ...]
+    schedule: PruningSchedule
+    pattern: Pattern
+
+    @property
+    def rules(self) -> list[Rule]:
+        """The same as rules, one for each layer."""
+        found = []
+        for row in self.layers:
+            name = f"^{re.escape(row.layer)}$"
+            if row.sparsity <= 0.0:
+                found.append(Rule(name, skip=True))
+            else:
+                found.append(Rule(name, with_final(self.schedule, row.sparsity), self.pattern))
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as plain values."""
+        return {
+            "method": self.method,
+            "sparsity": self.sparsity,
+            "layers": [dataclasses.asdict(row) for row in self.layers],
+            "schedule": self.schedule.get_config(),
+            "pattern": str(self.pattern),
+        }
+
+    def table(self) -> Table:
+        """Return the table of layers that `print` shows."""
+        table = Table(title=f"{self.sparsity:.1%} zeros, {self.method}", box=box.SIMPLE_HEAD)
+        table.add_column("layer", overflow="fold")
+        for name in ("weights", "sparsity", "left"):
+            table.add_column(name, justify="right")
+        for row in self.layers:
+            left = round(row.size * (1.0 - row.sparsity))
+            table.add_row(row.layer, f"{row.size:,}", f"{row.sparsity:.1%}", f"{left:,}")
+        return table
+
+    def __rich__(self) -> Group:
+        """Return what rich prints: the table and the total under it."""
+        size = sum(row.size for row in self.layers)
+        left = sum(round(row.size * (1.0 - row.sparsity)) for row in self.layers)
+        return Group(self.table(), Text(f"{left:,} of {size:,} weights stay"))
+
+
+def allocate(
+    model: Any,
+    sparsity: float = 0.9,
+    method: Method = "global",
+    *,
+    schedule: PruningSchedule | None = None,
+    pattern: Any = "unstructured",
+    layers: Iterable[str] | None = None,
+    ignore: Iterable[str] = (),
+    floor: float | Mapping[str, float] = 0.0,
+    ceiling: float | Mapping[str, float] = _WHOLE,
+) -> Allocation:
+    """Spread a sparsity over the layers of a trained model, denser where it costs more.
+
+    Args:
+        model: a built Sequential or Functional model, Keras 3 or tf_keras, trained.
+        sparsity: fraction of zeros over all layers that take part.
+        method: "uniform" (the same for each, as tfmot does), "erk" (Erdos-Renyi-Kernel: small
+            kernels stay denser), "global" (one threshold of magnitude over all layers).
+        schedule: how each layer gets to its own sparsity: a schedule whose final sparsity is
+            replaced; at once and for ever if None.
+        pattern: where zeros may stand; N:M patterns fix their own sparsity and are refused.
+        layers: paths of the only layers that take part.
+        ignore: paths of layers that stay dense.
+        floor: least sparsity of every layer, or of the named ones.
+        ceiling: greatest sparsity of every layer, or of the named ones.
+
+    Returns:
+        An `Allocation`: print it, or pass it to `tfprune.prune`.
+
+    Example:
+
+    ```python
+    schedule = tfprune.PolynomialDecay(0.0, 0.95, begin_step=0, end_step=1400)
+    spread = tfprune.allocate(model, 0.95, "global", schedule=schedule, ignore=["logits"])
+    pruned = tfprune.prune(model, spread)
+    ```
+
+    Raises:
+        ValueError: no such method or layer, a sparsity out of range, or floors and ceilings that
+            leave no room.
+
+    Source: the methods' papers are named in `tfprune.allocation`.
+    """
+    sparsity = check_sparsity(sparsity, "sparsity")
+    if method not in METHODS:
+        raise ValueError(
+            f"`method` must be one of {', '.join(METHODS)}. Received: method={method!r}"
+        )
+    pattern = patterns.get(pattern)
+    if isinstance(pattern, NM):
+        raise ValueError(
+            f"The pattern {pattern} fixes the sparsity of every layer, so there is nothing to "
+            f"spread. Pass it to `tfprune.prune` in a `Rule`. Received: pattern='{pattern}'"
+        )
+    schedule = ConstantSparsity(0.5, 0) if schedule is None else schedule
+    weights = _weights(model, schedule, pattern)
+    taking_part = _chosen(list(weights), layers, ignore)
+    weights = {path: weights[path] for path in taking_part}
+    sizes = [sum(a.size for a in arrays) for arrays in weights.values()]
+    found = allocation.spread(
+        _curves(method, list(weights.values())),
+        sizes,
+        sparsity,
+        _limits("floor", floor, list(weights), 0.0),
+        _limits("ceiling", ceiling, list(weights), _WHOLE),
+    )
+    rows = zip(weights, sizes, found, strict=True)
+    table = tuple(AllocatedLayer(path, n, round(s, 9)) for path, n, s in rows)
+    return Allocation(method, sparsity, table, schedule, pattern)
+
+
+def _curves(method: str, weights: list[list[np.ndarray]]) -> list[allocation.Curve]:
+    if method == "uniform":
+        return allocation.uniform(len(weights))
+    if method == "erk":
+        return allocation.erk([[a.shape for a in arrays] for arrays in weights])
+    scores = [np.concatenate([masks.magnitudes(a).ravel() for a in arrays]) for arrays in weights]
+    return allocation.ranked(scores)
+
+
+def _weights(model: Any, schedule: PruningSchedule, pattern: Pattern) -> dict[str, list]:
+    """Return the kernels of each layer that can be pruned, by its path, shared layers once."""
+    keras_ = room(require_family(model, "a model"))
+    if not keras_.is_graph(model) or not model.built:
+        raise ValueError(
+            "`allocate` takes a built Sequential or Functional model, whose layers it can name. "
+            f"Received: {type(model).__name__} {model.name!r}"
+        )
+    found: dict[str, list] = {}
+    seen: set[int] = set()
+    for path, layer in walk(model, keras_):
+        if keras_.is_wrapped(layer):
+            raise ValueError(
+                "The model is wrapped for pruning already. Strip it first "
+                f"(`tfprune.strip_pruning`). Received: the wrapped layer '{path}'"
+            )
+        if id(layer) not in seen and keras_.reason_against(layer, schedule, pattern) is None:
+            found[path] = keras_.prunable_arrays(layer)
+        seen.add(id(layer))
+    if not found:
+        raise ValueError(f"Nothing in the model '{model.name}' can be pruned so.")
+    return found
+
+
+def _chosen(paths: list[str], layers: Iterable[str] | None, ignore: Iterable[str]) -> list[str]:
+    wanted = list(paths) if layers is None else list(layers)
+    ignored = list(ignore)
+    for name in [*wanted, *ignored]:
+        if name not in paths:
+            raise ValueError(
+                "No layer of that path can be pruned. Those that can are "
+                f"{', '.join(map(repr, paths))}. Received: {name!r}"
+            )
+    left = [path for path in paths if path in wanted and path not in ignored]
+    if not left:
+        raise ValueError("`layers` and `ignore` leave no layer to prune.")
+    return left
+
+
+def _limits(name: str, given: Any, paths: list[str], otherwise: float) -> list[float]:
+    by_path = dict(given) if isinstance(given, Mapping) else dict.fromkeys(paths, given)
+    unknown = [path for path in by_path if path not in paths]
+    if unknown:
+        raise ValueError(
+            f"`{name}` names a layer that takes no part; those that do are "
+            f"{', '.join(map(repr, paths))}. Received: {unknown[0]!r}"
+        )
+    return [check_sparsity(by_path.get(path, otherwise), name) for path in paths]
