@@ -3,7 +3,8 @@
 For each seed the network is trained dense for 4 epochs (Adam 1e-3, batch 128). From those very
 weights each level is pruned for 4 epochs (a new Adam 5e-4): 80, 90, 95 and 98 % with
 `PolynomialDecay(0 -> s)` over the first 3 of the 4 epochs at frequency 100, and 2:4 on the second
-convolution and the wide dense layer with `ConstantSparsity(0.5, 0)`. "dense" trains on for the same
+convolution and the wide dense layer with `ConstantSparsity(0.5, 0)`, or ("2:4 gradual", which tfmot
+cannot) with `PolynomialDecay`. "dense" trains on for the same
 4 epochs. `set_random_seed(seed)` comes before the dense epochs, `seed + 1` before pruning.
 Accuracy is that of the stripped model on the 10,000 test images.
 
@@ -39,7 +40,7 @@ from typing import Any
 import numpy as np
 from environment import RESULTS, environment, save
 
-LEVELS = ("dense", "0.8", "0.9", "0.95", "0.98", "0.99", "2:4")
+LEVELS = ("dense", "0.8", "0.9", "0.95", "0.98", "0.99", "2:4", "2:4 gradual")
 TWO_IN_FOUR = ("conv2", "wide")
 NETWORK = (
     "Conv2D(32,5,same,relu) MaxPool Conv2D(64,5,same) BatchNorm ReLU MaxPool Flatten "
@@ -88,6 +89,10 @@ def tfprune_library(width: float, method: str) -> Library:
     def wrap(model, level, end_step):
         if level == "2:4":
             rule = tfprune.Rule("|".join(TWO_IN_FOUR), tfprune.ConstantSparsity(0.5, 0), "2:4")
+            return tfprune.prune(model, [rule]), [tfprune.UpdatePruningStep()]
+        if level == "2:4 gradual":
+            slow = tfprune.PolynomialDecay(0.0, 0.5, 0, end_step, frequency=FREQUENCY)
+            rule = tfprune.Rule("|".join(TWO_IN_FOUR), slow, "2:4")
             return tfprune.prune(model, [rule]), [tfprune.UpdatePruningStep()]
         schedule = tfprune.PolynomialDecay(
             0.0, float(level), begin_step=0, end_step=end_step, frequency=FREQUENCY
