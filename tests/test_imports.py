@@ -44,7 +44,7 @@ HOUSE = (
     ("strip",),
     ("rules", "callbacks", "weightfiles", "image_files"),
     ("prune", "tensorboard", "summary", "export", "datasets", "channels"),
-    ("latency", "allocate", "comparison", "benchmarking"),
+    ("latency", "allocate", "comparison", "benchmarking", "count"),
     ("variants", "shrink"),
     ("quickstart",),
     ("cli",),

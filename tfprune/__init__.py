@@ -8,7 +8,7 @@ The map of the house (upper floors import lower ones, never the other way round)
 - layers: `family`, `registry` (which weights), `wrapper` (Keras 3), `legacy` (tf_keras through
   tfmot), `cloning`, `decisions`, `strip`, `optimizers` (which leave zeros alone)
 - workflows: `rules`, `prune`, `callbacks`, `tensorboard`, `summary`, `channels` (which go
-  together), `export`, `weightfiles`, `benchmarking`, `variants`, `shrink`
+  together), `export`, `weightfiles`, `benchmarking`, `count`, `variants`, `shrink`
 - commands: `quickstart`, `cli`
 
 Names are loaded when first used, so that `tfprune --help` need not wait for TensorFlow.
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tfprune.benchmarking import BenchmarkResult, benchmark
     from tfprune.callbacks import UpdatePruningStep
     from tfprune.channels import ShrinkReport, channel_rule, replay
+    from tfprune.count import Count, count
     from tfprune.export import Explanation, ExportResult, explain, export_tflite
     from tfprune.latency import PruneForLatencyOnXNNPack
     from tfprune.patterns import NM, Block, Unstructured
@@ -56,6 +57,7 @@ _HOMES = {
     "benchmarking": ("BenchmarkResult", "benchmark"),
     "callbacks": ("UpdatePruningStep",),
     "channels": ("ShrinkReport", "channel_rule", "replay"),
+    "count": ("Count", "count"),
     "export": ("Explanation", "ExportResult", "explain", "export_tflite"),
     "latency": ("PruneForLatencyOnXNNPack",),
     "patterns": ("NM", "Block", "Unstructured"),
@@ -85,6 +87,7 @@ __all__ = [  # noqa: RUF022 -- spelt out for type checkers and `import *`
     "BenchmarkResult",
     "Block",
     "ConstantSparsity",
+    "Count",
     "Explanation",
     "ExportResult",
     "FunctionSchedule",
@@ -108,6 +111,7 @@ __all__ = [  # noqa: RUF022 -- spelt out for type checkers and `import *`
     "allocate",
     "benchmark",
     "channel_rule",
+    "count",
     "explain",
     "export_tflite",
     "export_variants",
