@@ -1,7 +1,7 @@
 """No file of the zoo is wrong: not on this CPU, not with XNNPACK off, not without AVX.
 
-The graphs of `CORE` are exported in every form at a sparsity between 70 and 95 %;
-`TFPRUNE_ZOO=all` exports all of them, which takes four times as long.
+The graphs of `CORE` are exported in every form (`LARGE` ones in two) at a sparsity between 70 and
+95 %; `TFPRUNE_ZOO=all` exports all of them, which takes four times as long.
 """
 
 import functools
@@ -12,11 +12,12 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
+import keras
 import numpy as np
 import pytest
 from emulation import Failure, require_emulator, run_without_avx
-from zoo import GRAPHS, prune_to
-from zoo.core import CORE
+from zoo import GRAPHS, mobiles, prune_to
+from zoo.core import CORE, LARGE
 from zoo.exports import SAMPLES, Export, answers, export, names_of, run, samples_for
 
 from tfprune.export.convert import trace
@@ -29,7 +30,12 @@ OPTIONS = {"sparse": "auto"}
 TOLERANCE = {None: 5e-5, "float16": 5e-3}
 APART = 0.25  # between runtimes by root mean square, where weights are int8
 EVERYTHING = os.environ.get("TFPRUNE_ZOO") == "all"
-CASES = [(q, name) for q in FORMS for name in GRAPHS if EVERYTHING or name in CORE]
+CASES = [
+    (q, name)
+    for q in FORMS
+    for name in GRAPHS
+    if EVERYTHING or (name in CORE and (name not in LARGE or q in (None, "int8")))
+]
 
 BROKEN = [
     "max_pool",
@@ -152,6 +158,13 @@ def test_right_without_avx(sweep, quantize, name):
     got = sweep.without_avx(quantize)[name]
     assert not isinstance(got, Failure), got.reason
     check(quantize, made.keras, got, made.plain)
+
+
+def test_the_mobile_models_of_keras_are_there():
+    made = {model for _, model, _ in mobiles.MODELS.values()}
+    names = [name for name in dir(keras.applications) if "Mobile" in name]
+    for name in (*names, "EfficientNetB0", "EfficientNetV2B0"):
+        assert getattr(keras.applications, name) in made, name
 
 
 def test_the_zoo_is_large_and_has_all_kinds():

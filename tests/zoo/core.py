@@ -45,10 +45,13 @@ CORE = frozenset(
         "max_pool",
         "mobilenet",
         "mobilenet_v2",
+        "efficientnet_v2_b0",
+        "mobilenet_v3_large",
         "mobilenet_v3_minimalistic",
         "mobilenet_v3_small",
         "mobilenet_with_padded_entry",
         "multiply_by_a_scalar",
+        "nasnet_mobile_of_one_block",
         "nested_model",
         "numbers_as_second_input",
         "plain",
@@ -72,3 +75,6 @@ CORE = frozenset(
         "multiply_by_a_constant_in_front",
     }
 )
+
+LARGE = frozenset({"efficientnet_v2_b0", "nasnet_mobile_of_one_block"})
+"""Those of them that take ten seconds each to convert, so that two forms must do."""

@@ -3,6 +3,7 @@
 import functools
 
 import keras
+from keras.src.applications.nasnet import NASNet  # keras.applications has whole ones only
 
 from zoo.blocks import depthwise, entry, head, image, pointwise
 from zoo.registry import graph, register
@@ -10,7 +11,8 @@ from zoo.registry import graph, register
 A = keras.applications
 OPTIONS = {"weights": None, "classes": 10, "classifier_activation": None}
 
-# NASNetMobile is left out: 770 layers take minutes to convert.
+NARROW_NASNET = {"num_blocks": 1, "penultimate_filters": 96, "stem_block_filters": 8}
+
 MODELS = {
     "mobilenet": ("dense", A.MobileNet, {"alpha": 0.25}),
     "mobilenet_v2": ("dense", A.MobileNetV2, {"alpha": 0.35}),
@@ -20,7 +22,15 @@ MODELS = {
         A.MobileNetV3Small,
         {"minimalistic": True, "input_shape": (64, 64, 3)},
     ),
+    "mobilenet_v3_large": ("dense", A.MobileNetV3Large, {"alpha": 0.35}),
     "efficientnet_b0": ("dense", A.EfficientNetB0, {}),
+    "efficientnet_v2_b0": ("dense", A.EfficientNetV2B0, {}),
+    "nasnet_mobile": ("dense", A.NASNetMobile, {}),  # 771 layers: with TFPRUNE_ZOO=all only
+    "nasnet_mobile_of_one_block": (
+        "dense",
+        NASNet,
+        {**NARROW_NASNET, "skip_reduction": False, "filter_multiplier": 2, "default_size": 224},
+    ),
 }
 
 
