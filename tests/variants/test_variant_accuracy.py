@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tfprune import metrics
 from tfprune.export import export_tflite
 from tfprune.export.interfaces import interface_of
 from tfprune.export.runtime import RuntimeFailure
@@ -28,15 +29,15 @@ def labelled(labels):
     ],
 )
 def test_top_1(labels, wanted):
-    name, metric = accuracy.metric_for(labelled(labels), LOGITS)
+    name, metric = metrics.metric_for(labelled(labels), LOGITS)
     assert name == "top-1 accuracy"
-    assert accuracy.score(metric, labelled(labels), LOGITS) == wanted
+    assert metrics.score(metric, labelled(labels), LOGITS) == wanted
 
 
 def test_top_1_of_each_pixel():
     outputs = np.stack([LOGITS, LOGITS])[:, :, None]  # (2, 4, 1, 3)
     labels = np.zeros((2, 4, 1), int)
-    name, metric = accuracy.metric_for(labelled(labels), outputs)
+    name, metric = metrics.metric_for(labelled(labels), outputs)
     assert (name, metric(labels, outputs)) == ("top-1 accuracy", 0.5)
 
 
@@ -44,7 +45,7 @@ def test_top_1_of_each_pixel():
 def test_a_single_probability(shape):
     outputs = np.array([[0.9], [0.5], [0.51], [0.0]])
     labels = np.array([1, 0, 0, 0]).reshape(shape)
-    name, metric = accuracy.metric_for(labelled(labels), outputs)
+    name, metric = metrics.metric_for(labelled(labels), outputs)
     assert name == "accuracy at the threshold 0.5"
     assert metric(labels, outputs) == 0.75
 
@@ -66,7 +67,7 @@ def test_a_single_probability(shape):
 )
 def test_what_has_no_accuracy_asks_for_a_metric(labels, outputs, message):
     with pytest.raises(ValueError, match=message) as caught:
-        accuracy.metric_for(labelled(labels), outputs)
+        metrics.metric_for(labelled(labels), outputs)
     assert "Received: " in str(caught.value)
     assert "metric" in str(caught.value) or "Class ids" in str(caught.value)
 
@@ -74,7 +75,7 @@ def test_what_has_no_accuracy_asks_for_a_metric(labels, outputs, message):
 @pytest.mark.parametrize("value", [None, float("nan"), "good", [0.1, 0.2], float("inf")])
 def test_a_metric_must_return_a_number(value):
     with pytest.raises(ValueError, match="finite number"):
-        accuracy.score(lambda labels, outputs: value, labelled([0]), LOGITS)
+        metrics.score(lambda labels, outputs: value, labelled([0]), LOGITS)
 
 
 def test_keras_and_its_file_answer_as_numpy_does(net, answers, x, y, tmp_path):
@@ -86,7 +87,7 @@ def test_keras_and_its_file_answer_as_numpy_does(net, answers, x, y, tmp_path):
         file = accuracy.file_outputs(tmp_path / "net.tflite", interface, data, steps, "float32")
     assert np.allclose(keras, answers(x), atol=1e-5)
     assert np.allclose(file, answers(x), atol=1e-5)
-    assert accuracy.top_1_accuracy(y, file) == 0.75
+    assert metrics.top_1_accuracy(y, file) == 0.75
 
 
 def test_a_file_that_does_not_run(net, x, y, tmp_path):

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from tfprune import metrics
 from tfprune.export import calibration, samples
 from tfprune.export.interfaces import interface_of
+from tfprune.metrics import Metric
 from tfprune.variants import (
     accuracy,
     data,
@@ -21,7 +23,6 @@ from tfprune.variants import (
     model_file,
     record,
 )
-from tfprune.variants.accuracy import Metric
 from tfprune.variants.data import Evaluation
 from tfprune.variants.making import Work
 from tfprune.variants.objective import OBJECTIVES, choose
@@ -198,9 +199,9 @@ def _work(
     ready = data.evaluation(evaluating, interface, metric is not None)
     steps.begin("Keras model: accuracy")
     outputs = accuracy.keras_outputs(model, interface, ready, steps)
-    name, judge = accuracy.metric_for(ready, outputs) if metric is None else (None, metric)
+    name, judge = metrics.metric_for(ready, outputs) if metric is None else (None, metric)
     name = name or f"metric {getattr(metric, '__name__', type(metric).__name__)}"
-    baseline = accuracy.score(judge, ready, outputs)
+    baseline = metrics.score(judge, ready, outputs)
     return Work(model, interface, real, ready, judge, name, baseline)
 
 

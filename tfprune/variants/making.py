@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from tfprune import metrics
 from tfprune.export import ExportMismatch, ExportResult, export_tflite, samples
 from tfprune.export.interface import Arrays, Interface
 from tfprune.export.runtime import RuntimeFailure
+from tfprune.metrics import Metric
 from tfprune.variants import accuracy, data, fingerprint
-from tfprune.variants.accuracy import Metric
 from tfprune.variants.data import Evaluation
 from tfprune.variants.progress import Steps
 from tfprune.variants.row import DONE, FAILED, LEFT_OUT, VariantRow
@@ -67,7 +68,7 @@ def judge(work: Work, row: VariantRow, path: pathlib.Path, steps: Steps) -> Vari
         outputs = accuracy.file_outputs(path, work.interface, work.evaluation, steps, row.name)
     except RuntimeFailure as error:
         return VariantRow(row.name, FAILED, " ".join(str(error).split()))
-    found = accuracy.score(work.metric, work.evaluation, outputs)
+    found = metrics.score(work.metric, work.evaluation, outputs)
     return dataclasses.replace(row, accuracy=found, drop=work.baseline - found)
 
 
