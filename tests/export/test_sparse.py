@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from keras import layers
@@ -227,3 +228,39 @@ def test_the_file_says_how_it_was_pruned(tmp_path):
     assert (rule["layer"], rule["pattern"]) == ("wide", "2:4")
     assert "ConstantSparsity" in rule["schedule"]
     assert "wide, ConstantSparsity" in str(found)
+
+
+@pytest.fixture
+def huge(monkeypatch):
+    """Let the converter put weights behind the flatbuffer, which it does by itself beyond 2 GB."""
+    convert = tf.lite.TFLiteConverter.from_concrete_functions
+
+    def with_offsets(*arguments):
+        converter = convert(*arguments)
+        converter._experimental_use_buffer_offset = True
+        return converter
+
+    monkeypatch.setattr(tf.lite.TFLiteConverter, "from_concrete_functions", with_offsets)
+    return prune(network(), 0.8)
+
+
+@pytest.mark.parametrize("given", ["auto", False])
+def test_a_file_whose_weights_lie_behind_the_flatbuffer_stays_as_it_is(huge, tmp_path, given):
+    result = tfprune.export_tflite(huge, tmp_path / "a.tflite", sparse=given)
+    assert len(result.weights) == 4
+    assert not any(one.encoded for one in result.weights)
+    assert all(one.zeros > 0 for one in result.weights)
+    assert given is False or "beyond 2 GB" in result.weights[0].reason
+    assert "beyond 2 GB" in result.notes[0]
+    content = (tmp_path / "a.tflite").read_bytes()
+    assert any(b.offset > 1 for b in schema.ModelT.InitFromPackedBuf(content, 0).buffers)
+    assert tfprune.inspect_file(tmp_path / "a.tflite").sparsity == pytest.approx(0.8, abs=0.02)
+    assert tfprune.explain(tmp_path / "a.tflite").if_encoded is None
+    with pytest.raises(ValueError, match="cannot be rewritten"):
+        rewriting.unpack(content)
+
+
+def test_a_file_beyond_2_gb_cannot_be_made_sparse(huge, tmp_path):
+    with pytest.raises(ValueError, match=r"sparse=True needs.*beyond 2 GB"):
+        tfprune.export_tflite(huge, tmp_path / "a.tflite", sparse=True)
+    assert not (tmp_path / "a.tflite").exists()

@@ -24,6 +24,7 @@ from tfprune.export.sparse import Storage, rewrite
 from tfprune.family import require_family
 from tfprune.files import check_target, write_whole
 from tfprune.weightfiles import constants as constants_
+from tfprune.weightfiles import flatbuffer
 
 _VERSIONS = ("tfprune", "tensorflow", "keras", "tf_keras", "ai-edge-litert", "numpy")
 _DYNAMIC_LEAST = 1024  # TensorFlow leaves smaller weights in float32
@@ -295,6 +296,8 @@ def _notes(
         small = all(row.size < _DYNAMIC_LEAST for row in rows if row.name in floats)
         why = f"fewer than {_DYNAMIC_LEAST} values each" if small else "see the table"
         notes.append(f"{len(floats)} of {len(rows)} weights stay float32 ({why})")
+    if flatbuffer.keeps_data_behind(content):
+        notes.append("a file beyond 2 GB: it holds no note about itself, and nothing is encoded")
     if absent:
         notes.append(f"computed away by the converter: {', '.join(absent)}")
     return tuple(notes)

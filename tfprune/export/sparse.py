@@ -9,6 +9,7 @@ import numpy as np
 
 from tfprune.export import rewriting
 from tfprune.export.graph import Graph, Tensor, read_graphs
+from tfprune.weightfiles import flatbuffer
 from tfprune.weightfiles.sparse_tensor import encode, encoded_bytes
 
 # What a DENSIFY operation, its tensor and the tables of the encoding add to a file (186 to 228
@@ -19,6 +20,7 @@ _OVERHEAD = 240
 _CONVOLUTIONS = {"CONV_2D": (1, 0), "DEPTHWISE_CONV_2D": (1, 0), "TRANSPOSE_CONV": (1, 2)}
 _READERS = {**_CONVOLUTIONS, "FULLY_CONNECTED": (1, 0)}
 _FLOATS = ("float32", "float16")
+_HUGE = "a file beyond 2 GB keeps its weights behind the flatbuffer, and cannot be rewritten"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,12 +48,13 @@ def decide(content: bytes) -> list[Storage]:
     """Return, for each weight of a `.tflite` file, whether to encode its zeros.
 
     A weight is encoded if that saves bytes, and if every operation that reads it has kernels for
-    it in the form in which it is stored.
+    it in the form in which it is stored. Files beyond 2 GB cannot be rewritten.
 
     Raises:
         ValueError: the bytes are not a whole `.tflite` file.
     """
     graphs = read_graphs(content)
+    huge = flatbuffer.keeps_data_behind(content)
     users: dict[int, set[int]] = {}
     for number, graph in enumerate(graphs):
         for tensor in graph.tensors:
@@ -64,7 +67,7 @@ def decide(content: bytes) -> list[Storage]:
             if (number, tensor.buffer) not in seen:
                 seen.add((number, tensor.buffer))
                 found.append(_decide(graph, number, tensor, len(users[tensor.buffer]) > 1))
-    return found
+    return left_dense(found, _HUGE) if huge else found
 
 
 def rewrite(
@@ -72,11 +75,19 @@ def rewrite(
 ) -> bytes:
     """Return the file with the weights that are to be encoded so, everything else as it was.
 
+    A file beyond 2 GB, of which nothing is to be encoded, stays as it is, without the metadata.
+
     Args:
         content: of the file.
         storage: what `decide` made of it, or less.
         metadata: name and content of an entry to add.
+
+    Raises:
+        ValueError: a file beyond 2 GB, of which something is to be encoded.
     """
+    storage = list(storage)
+    if flatbuffer.keeps_data_behind(content) and not any(one.encoded for one in storage):
+        return content
     graphs = read_graphs(content)
     model = rewriting.unpack(content)
     for one in storage:

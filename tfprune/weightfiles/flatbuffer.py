@@ -43,6 +43,15 @@ def read_metadata(content: bytes) -> dict:
     return guarded(_metadata, content)
 
 
+def keeps_data_behind(content: bytes) -> bool:
+    """Tell whether weights lie behind the flatbuffer, as they do in files beyond 2 GB.
+
+    Raises:
+        ValueError: the bytes are not a whole `.tflite` file.
+    """
+    return guarded(_keeps_data_behind, content)
+
+
 def guarded(read: Callable[[bytes], T], content: bytes) -> T:
     """Call a reader, and turn what damage makes it raise into one clear error.
 
@@ -87,6 +96,14 @@ def _metadata(content: bytes) -> dict:
             facts = json.loads(bytes_of(model.Buffers(table.Buffer()), content).tobytes())
             return facts if isinstance(facts, dict) else {}
     return {}
+
+
+def _keeps_data_behind(content: bytes) -> bool:
+    from ai_edge_litert import schema_py_generated as schema
+
+    model: Any = schema.Model.GetRootAs(content, 0)
+    buffers = range(count(model.BuffersLength(), [len(content)]))
+    return any(model.Buffers(index).Offset() > 1 for index in buffers)  # 0 and 1 mean: none
 
 
 def count(length: int, left: list[int]) -> int:
