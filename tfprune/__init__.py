@@ -28,13 +28,20 @@ if TYPE_CHECKING:
     from tfprune.allocate import Allocation, allocate
     from tfprune.benchmarking import BenchmarkResult, benchmark
     from tfprune.callbacks import UpdatePruningStep
-    from tfprune.channels import ShrinkReport, channel_rule, replay
+    from tfprune.channels import (
+        ShrinkReport,
+        SoftChannelPruning,
+        channel_rule,
+        replay,
+        unfreeze_only,
+    )
     from tfprune.count import Count, count
     from tfprune.export import Explanation, ExportResult, explain, export_tflite
     from tfprune.latency import PruneForLatencyOnXNNPack
     from tfprune.patterns import NM, Block, Unstructured
     from tfprune.prune import PruningPolicy, prune, prune_low_magnitude, prune_scope
     from tfprune.registry import PrunableLayer
+    from tfprune.regularizers import BatchNormRegularizer
     from tfprune.rules import Rule
     from tfprune.schedules import (
         ConstantSparsity,
@@ -44,6 +51,7 @@ if TYPE_CHECKING:
         PolynomialDecay,
         PruningSchedule,
     )
+    from tfprune.sensitivity import Sensitivity, sensitivity
     from tfprune.shrink import ImpossibleTarget, shrink
     from tfprune.strip import strip_pruning, stripped_weights
     from tfprune.summary import summary
@@ -56,13 +64,20 @@ _HOMES = {
     "allocate": ("Allocation", "allocate"),
     "benchmarking": ("BenchmarkResult", "benchmark"),
     "callbacks": ("UpdatePruningStep",),
-    "channels": ("ShrinkReport", "channel_rule", "replay"),
+    "channels": (
+        "ShrinkReport",
+        "SoftChannelPruning",
+        "channel_rule",
+        "replay",
+        "unfreeze_only",
+    ),
     "count": ("Count", "count"),
     "export": ("Explanation", "ExportResult", "explain", "export_tflite"),
     "latency": ("PruneForLatencyOnXNNPack",),
     "patterns": ("NM", "Block", "Unstructured"),
     "prune": ("PruningPolicy", "prune", "prune_low_magnitude", "prune_scope"),
     "registry": ("PrunableLayer",),
+    "regularizers": ("BatchNormRegularizer",),
     "rules": ("Rule",),
     "schedules": (
         "ConstantSparsity",
@@ -72,6 +87,7 @@ _HOMES = {
         "PolynomialDecay",
         "PruningSchedule",
     ),
+    "sensitivity": ("Sensitivity", "sensitivity"),
     "shrink": ("ImpossibleTarget", "shrink"),
     "strip": ("strip_pruning", "stripped_weights"),
     "summary": ("summary",),
@@ -84,6 +100,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: RUF022 -- spelt out for type checkers and `import *`
     "Allocation",
+    "BatchNormRegularizer",
     "BenchmarkResult",
     "Block",
     "ConstantSparsity",
@@ -103,7 +120,9 @@ __all__ = [  # noqa: RUF022 -- spelt out for type checkers and `import *`
     "PruningSchedule",
     "PruningSummaries",
     "Rule",
+    "Sensitivity",
     "ShrinkReport",
+    "SoftChannelPruning",
     "Unstructured",
     "UpdatePruningStep",
     "VariantsResult",
@@ -120,10 +139,12 @@ __all__ = [  # noqa: RUF022 -- spelt out for type checkers and `import *`
     "prune_low_magnitude",
     "prune_scope",
     "replay",
+    "sensitivity",
     "shrink",
     "strip_pruning",
     "stripped_weights",
     "summary",
+    "unfreeze_only",
 ]
 
 
@@ -151,7 +172,7 @@ sys.modules[__name__].__class__ = _Package
 
 
 class _WhenKerasLoads(importlib.abc.MetaPathFinder):
-    """Registers the wrapper with Keras once Keras is there, so that saved models load.
+    """Registers what models save with Keras once Keras is there, so that saved models load.
 
     `import tfprune` alone must be enough for `keras.models.load_model`, and must not load Keras.
     """
@@ -167,14 +188,20 @@ class _WhenKerasLoads(importlib.abc.MetaPathFinder):
 
         def load_and_register(module: types.ModuleType) -> None:
             load(module)
-            importlib.import_module("tfprune.wrapper")
+            _register()
 
         spec.loader.exec_module = load_and_register
         return spec
 
 
+def _register() -> None:
+    """Load the files that hold what saved models name."""
+    for name in ("wrapper", "regularizers"):
+        importlib.import_module(f"tfprune.{name}")
+
+
 if sys.modules.get("keras") is not None:
-    importlib.import_module("tfprune.wrapper")
+    _register()
 else:
     sys.meta_path.insert(0, _WhenKerasLoads())
 

@@ -8,20 +8,19 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfprune.channels import scoring, selection, structure, targets
+from tfprune import latency_target
+from tfprune.channels import scoring, structure, targets
+from tfprune.channels.admission import admit
+from tfprune.channels.choice import Choice
 from tfprune.channels.compilation import compile_like
-from tfprune.channels.report import ShrinkReport, reasons, report
-from tfprune.channels.scoring import Importance
+from tfprune.channels.report import ShrinkReport, report
+from tfprune.channels.scoring import Importance, Scorer
 from tfprune.channels.selection import Limits, Scope
 from tfprune.channels.structure import NOTHING, Structure
-from tfprune.channels.targets import Target
+from tfprune.channels.targets import ImpossibleTarget
+from tfprune.latency_target import LatencySearch
 
-
-class ImpossibleTarget(ValueError):
-    """The target of `shrink` cannot be met; the message says what can be, and what is in the way.
-
-    Example: `tfprune.shrink(model, macs=0.001)` raises it where 2 % of the MACs must stay.
-    """
+__all__ = ["ImpossibleTarget", "shrink"]
 
 
 def shrink(
@@ -96,22 +95,28 @@ def shrink(
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise ValueError(f"`steps` is a whole number, 1 or more. Received: steps={steps!r}")
     scoring.check(importance, data)
+    if goal.kind == "latency_ms":
+        latency_target.require_tensorflow()
+    model = admit(model)
+    scorer = Scorer(importance, model, data, seed)
     read = structure.read(model)
-    may_go = targets.candidates(read, layers, ignore)
+    choice = Choice(read, targets.candidates(read, layers, ignore), scope, limits)
     say = tell or (lambda text: None)
 
-    removed = NOTHING
+    removed, search = NOTHING, None
     for step in range(1, steps + 1):
         say(f"Scoring {read.atoms.count:,} channels ({step} of {steps})")
-        scores = _scores_left(read, removed, importance, data, seed)
-        removed = _choose(read, goal, step / steps, scores, may_go, scope, limits)
+        scores = _scores_left(read, removed, scorer)
+        if goal.kind == "latency_ms":
+            search = search or LatencySearch(choice, goal.value, say)
+            removed = search.removed(scores, step / steps)
+        else:
+            removed = choice.removed(goal, step / steps, scores)
     say(f"Removing {removed.size:,} channels")
     small, surgeon = read.without(removed)
     compile_like(model, small, surgeon)
-    name = (
-        importance if isinstance(importance, str) else getattr(importance, "__name__", "function")
-    )
-    return small, report(read, removed, _words(goal), name)
+    latency = (search.before, search.after) if search else (None, None)
+    return small, report(read, removed, str(goal), scorer.name, latency)
 
 
 def _limits(max_ratio: Any, min_channels: Any, round_to: Any) -> Limits:
@@ -132,16 +137,13 @@ def _require(name: str, value: Any, known: tuple[str, ...]) -> None:
         raise ValueError(f"`{name}` must be {choices}. Received: {name}={value!r}")
 
 
-def _scores_left(
-    read: Structure, removed: np.ndarray, importance: Importance, data: Any, seed: int
-) -> np.ndarray:
+def _scores_left(read: Structure, removed: np.ndarray, scorer: Scorer) -> np.ndarray:
     """Return scores in the numbers of the whole model; what is gone already comes first."""
     if not removed.size:
-        return scoring.scores(read, importance, data, seed)
+        return scorer.scores(read)
     small, surgeon = read.without(removed)
-    compile_like(read.model, small, surgeon)
     rest = structure.read(small)
-    scored = scoring.scores(rest, importance, data, seed)
+    scored = scorer.scores(rest)
     found = np.full(read.atoms.count, np.inf)
     by_name = {(p.layer, p.name, p.axis): p for p in rest.atoms.places}
     for place in read.atoms.places:
@@ -156,95 +158,3 @@ def _scores_left(
         found[old[both]] = scored[new[both]]
     found[removed] = -np.inf
     return found
-
-
-def _choose(
-    read: Structure,
-    goal: Target,
-    part: float,
-    scores: np.ndarray,
-    may_go: np.ndarray,
-    scope: Scope,
-    limits: Limits,
-) -> np.ndarray:
-    """Return the atoms to remove once this part of the way is gone."""
-    if goal.by_layer is not None:
-        return _by_layer(read, goal.by_layer, part, scores, may_go, limits)
-    order = selection.order(read.atoms, scores, may_go, scope, limits)
-    if goal.kind == "channels" and scope == "local":
-        return order.up_to(goal.value * part)
-    meets = _meets(read, goal, part)
-    found = order.first(meets)
-    if found is None:
-        raise ImpossibleTarget(_cannot(read, goal, order.atoms, limits))
-    return found
-
-
-def _meets(read: Structure, goal: Target, part: float) -> Callable[[np.ndarray], bool]:
-    cost = read.cost
-    if goal.kind == "channels":
-        wanted = int(goal.value * part * read.atoms.count + 1e-9)
-        return lambda removed: removed.size >= wanted
-    count = cost.macs if goal.kind == "macs" else cost.params
-    most = count(NOTHING) * (1 - (1 - goal.value) * part)
-    return lambda removed: count(removed) <= most
-
-
-def _by_layer(
-    read: Structure,
-    ratios: Mapping[str, float],
-    part: float,
-    scores: np.ndarray,
-    may_go: np.ndarray,
-    limits: Limits,
-) -> np.ndarray:
-    """Return the least important atoms of each named layer, as many as its ratio says."""
-    atoms = read.atoms
-    gone = np.zeros(atoms.count, bool)
-    for name, numbers in targets.layer_places(read, ratios).items():
-        for number in numbers:
-            place = atoms.places[number]
-            size = place.ids.size
-            keep = size - int(ratios[name] * part * size + 1e-9)
-            keep = max(-(-keep // limits.round_to) * limits.round_to, limits.min_channels)
-            atom = np.where(place.ids < 0, -1, atoms.of[place.ids])
-            inside, times = np.unique(atom[atom >= 0], return_counts=True)
-            ranked = np.lexsort((inside, scores[inside], ~gone[inside]))
-            ranked = ranked[
-                gone[inside][ranked] | (may_go[inside] & (scores[inside] < np.inf))[ranked]
-            ]
-            left = size - np.cumsum(times[ranked])
-            enough = np.flatnonzero(left >= keep)
-            if size > keep and (not enough.size or left[enough[-1]] > keep + times.max() - 1):
-                reason = atoms.reason(place.ids) or "other arguments keep them"
-                raise ImpossibleTarget(
-                    f"Of the {size} channels of '{name}' only {int(times[ranked].sum())} can be "
-                    f"removed, and {size - keep} were asked for. The others stay because {reason}."
-                )
-            gone[inside[ranked[: enough[-1] + 1]] if enough.size else NOTHING] = True
-    return np.flatnonzero(gone)
-
-
-def _cannot(read: Structure, goal: Target, removable: np.ndarray, limits: Limits) -> str:
-    """Say what can be reached, and what stands against more."""
-    cost = read.cost
-    reached = {
-        "channels": removable.size / max(read.atoms.count, 1),
-        "macs": cost.macs(removable) / max(cost.macs(NOTHING), 1),
-        "params": cost.params(removable) / max(cost.params(NOTHING), 1),
-    }
-    against = sorted(reasons(read).items(), key=lambda item: -item[1])[:3]
-    frozen = "; ".join(f"{count} channels: {reason}" for reason, count in against)
-    return (
-        f"`{_words(goal)}` cannot be met: with max_ratio={limits.max_ratio:g}, "
-        f"min_channels={limits.min_channels} and round_to={limits.round_to} at the most "
-        f"{reached['channels']:.1%} of the channels can be removed, which leaves "
-        f"{reached['macs']:.1%} of the MACs and {reached['params']:.1%} of the parameters. "
-        f"What must stay: {frozen or 'nothing'}. Raise `max_ratio`, or ask for less."
-    )
-
-
-def _words(goal: Target) -> str:
-    if goal.by_layer is not None:
-        return "channels=" + str(dict(goal.by_layer))
-    return f"{goal.kind}={goal.value:g}"

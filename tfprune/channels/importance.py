@@ -8,7 +8,7 @@ compared, and an atom has the mean of its shares (the group importance of Torch-
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -67,7 +67,7 @@ def of_gammas(atoms: Atoms) -> np.ndarray:
     for number, place in enumerate(atoms.places):
         owner = place.owner
         if isinstance(owner, keras.layers.BatchNormalization) and place.variable is owner.gamma:
-            shares[number] = np.abs(values(place.variable))
+            shares[number] = require_finite(np.abs(values(place.variable)), place)
     return combine(atoms, shares, relative=False)
 
 
@@ -86,6 +86,11 @@ def by_position(place: Place, score: Score) -> np.ndarray:
             f"for each channel, of shape ({weights.shape[0]},). Received: shape {found.shape} for "
             f"'{place.variable.path}'"
         )
+    return require_finite(found, place)
+
+
+def require_finite(found: np.ndarray, place: Place) -> np.ndarray:
+    """Return the scores of a place, or raise a `ValueError` that names it."""
     if not np.isfinite(found).all():
         raise ValueError(
             f"The importance of '{place.variable.path}' is not finite: the weights hold NaN or "
@@ -103,19 +108,40 @@ def combine(atoms: Atoms, shares: dict[int, np.ndarray], relative: bool) -> np.n
         shares: by the number of a place, a score for each of its positions.
         relative: whether to divide by the mean score of the place.
     """
+    named = [(atoms.places[n].ids, found) for n, found in shares.items()]
+    return mean(atoms, named, relative)
+
+
+def mean(
+    atoms: Atoms, shares: Iterable[tuple[np.ndarray, np.ndarray]], relative: bool
+) -> np.ndarray:
+    """Return the mean over shares, each of them (channel numbers, scores), as in `combine`."""
     total, places = np.zeros(atoms.count), np.zeros(atoms.count)
-    for number, found in shares.items():
-        ids = atoms.places[number].ids
-        atom = np.where(ids < 0, -1, atoms.of[ids])
-        inside = atom >= 0
-        if not inside.any():
-            continue
-        scale = found.mean() if relative and found.mean() > 0 else 1.0
-        sums = np.bincount(atom[inside], found[inside] / scale, minlength=atoms.count)
-        times = np.bincount(atom[inside], minlength=atoms.count)
-        total += np.divide(sums, times, out=np.zeros_like(sums), where=times > 0)
+    for ids, found in shares:
+        sums, times = _by_atom(atoms, ids, found)
+        middle = found.mean() if relative else 1.0
+        own = np.divide(sums, times, out=np.zeros_like(sums), where=times > 0)
+        total += own / (middle if middle > 0 else 1.0)
         places += times > 0
     return np.divide(total, places, out=np.full(atoms.count, np.inf), where=places > 0)
+
+
+def add(atoms: Atoms, shares: dict[int, np.ndarray]) -> np.ndarray:
+    """Return the sum of the shares of each atom's places; infinite where there are none."""
+    total, places = np.zeros(atoms.count), np.zeros(atoms.count)
+    for number, found in shares.items():
+        sums, times = _by_atom(atoms, atoms.places[number].ids, found)
+        total += sums
+        places += times
+    return np.where(places > 0, total, np.inf)
+
+
+def _by_atom(atoms: Atoms, ids: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sum of scores for each atom, and how many they are."""
+    atom = np.where(ids < 0, -1, atoms.of[ids])
+    inside = atom >= 0
+    sums = np.bincount(atom[inside], found[inside], minlength=atoms.count).astype(float)
+    return sums, np.bincount(atom[inside], minlength=atoms.count)
 
 
 def values(variable: Any) -> np.ndarray:

@@ -60,6 +60,9 @@ class ShrinkReport(Result):
         layers: a row for each layer that makes channels.
         unknown: (layer, type) of what no rule is known for, so that channels there stay.
         history: what was removed, in the numbers of the model before; see `tfprune.replay`.
+        touched: paths of the layers with weights that were cut: outputs, inputs or norms.
+        latency_before_ms: milliseconds of the exported `.tflite`, measured for `latency_ms=` only.
+        latency_after_ms: those of the smaller model.
 
     Example: `small, report = tfprune.shrink(model, macs=0.5); print(report)`
     """
@@ -76,11 +79,9 @@ class ShrinkReport(Result):
     layers: tuple[ShrunkLayer, ...]
     unknown: tuple[tuple[str, str], ...]
     history: History
-
-    @property
-    def touched(self) -> list[str]:
-        """Paths of the layers with weights that were cut: outputs, inputs or norms."""
-        return [row.layer for row in self.layers if row.after < row.before]
+    touched: tuple[str, ...] = ()
+    latency_before_ms: float | None = None
+    latency_after_ms: float | None = None
 
     @property
     def coverage(self) -> float:
@@ -121,6 +122,11 @@ class ShrinkReport(Result):
             f"channels    {self.channels_removed:,} of {self.channels_before:,} removed "
             "(coupled ones count once)",
         ]
+        if self.latency_before_ms is not None and self.latency_after_ms is not None:
+            found.append(
+                f"latency     {self.latency_before_ms:>12.3f} ms -> {self.latency_after_ms:>12.3f} "
+                f"ms  ({self.latency_after_ms / self.latency_before_ms:.1%}), as float32 .tflite"
+            )
         kinds = sorted({kind for _, kind in self.unknown})
         if kinds:
             found.append(
@@ -134,8 +140,14 @@ class ShrinkReport(Result):
         return Group(self.table(), *(Text(line) for line in self.lines()))
 
 
-def report(structure: Structure, removed: np.ndarray, target: str, importance: str) -> ShrinkReport:
-    """Describe a removal."""
+def report(
+    structure: Structure,
+    removed: np.ndarray,
+    target: str,
+    importance: str,
+    latency: tuple[float | None, float | None] = (None, None),
+) -> ShrinkReport:
+    """Describe a removal; `latency` is in milliseconds, before and after."""
     cost, atoms = structure.cost, structure.atoms
     before, after = cost.macs_by_layer(NOTHING), cost.macs_by_layer(removed)
     lengths = atoms.lengths(removed)
@@ -169,7 +181,16 @@ def report(structure: Structure, removed: np.ndarray, target: str, importance: s
         layers=tuple(rows),
         unknown=tuple(dict.fromkeys(structure.trace.unknown)),
         history=history(structure, removed),
+        touched=_touched(structure, lengths),
+        latency_before_ms=latency[0],
+        latency_after_ms=latency[1],
     )
+
+
+def _touched(structure: Structure, lengths: np.ndarray) -> tuple[str, ...]:
+    """Return the paths of layers with a weight that is shorter now, in the order of the model."""
+    places = zip(structure.atoms.places, lengths, strict=True)
+    return tuple(dict.fromkeys(p.layer for p, left in places if left < p.ids.size))
 
 
 def reasons(structure: Structure) -> dict[str, Any]:

@@ -16,6 +16,13 @@ from tfprune.channels.structure import Structure
 KINDS = ("channels", "macs", "params", "latency_ms")
 
 
+class ImpossibleTarget(ValueError):
+    """The target of `shrink` cannot be met; the message says what can be, and what is in the way.
+
+    Example: `tfprune.shrink(model, macs=0.001)` raises it where 2 % of the MACs must stay.
+    """
+
+
 @dataclasses.dataclass(frozen=True)
 class Target:
     """The one thing that is asked for.
@@ -29,6 +36,11 @@ class Target:
     kind: str
     value: float = 0.0
     by_layer: Mapping[str, float] | None = None
+
+    def __str__(self) -> str:
+        if self.by_layer is not None:
+            return "channels=" + str(dict(self.by_layer))
+        return f"{self.kind}={self.value:g}"
 
 
 def target(**given: Any) -> Target:
