@@ -5,6 +5,7 @@ import pytest
 import tfprune
 from tfprune import rules
 from tfprune.schedules import with_final
+from tfprune.sensitivity.result import WeightSensitivity
 
 L = keras.layers
 
@@ -106,6 +107,32 @@ def test_a_schedule_of_ones_own_that_cannot_be_scaled():
         with_final(Stubborn(), 0.25)
 
 
+def measured(**drops):
+    rows = tuple(WeightSensitivity(name, "kernel", 100, row) for name, row in drops.items())
+    return tfprune.Sensitivity("m", "accuracy", 0.9, (0.5, 0.9), rows, 10)
+
+
+def test_by_sensitivity_the_robust_layer_loses_more():
+    # Per weight the wide layer costs nothing, the others something from the first level on.
+    found = measured(conv=(0.1, 0.5), wide=(0.0, 0.0), logits=(0.1, 0.5))
+    model = network()
+    spread = tfprune.allocate(model, 0.8, "sensitivity", sensitivity=found)
+    by_name = {row.layer: row.sparsity for row in spread.layers}
+    size = {row.layer: row.size for row in spread.layers}
+    wide = 0.8 * sum(size.values()) / size["wide"]
+    assert by_name == pytest.approx({"conv": 0.0, "wide": wide, "logits": 0.0}, abs=1e-6)
+
+
+def test_a_sensitivity_of_other_layers():
+    found = measured(conv=(0.1, 0.5), wide=(0.0, 0.0))
+    with pytest.raises(ValueError, match=r"Received: none for \['logits'\]"):
+        tfprune.allocate(network(), 0.8, "sensitivity", sensitivity=found)
+    with pytest.raises(ValueError, match="go together"):
+        tfprune.allocate(network(), 0.8, "sensitivity")
+    with pytest.raises(ValueError, match="go together"):
+        tfprune.allocate(network(), 0.8, "erk", sensitivity=found)
+
+
 def test_floors_ceilings_and_layers_left_out():
     model = network()
     spread = tfprune.allocate(
@@ -134,7 +161,7 @@ def test_it_prints_and_saves(tmp_path):
     ("arguments", "message"),
     [
         ({"sparsity": 1.0}, r"in \[0, 1\).*Received: sparsity=1.0"),
-        ({"method": "best"}, "uniform, erk, global.*Received: method='best'"),
+        ({"method": "best"}, "uniform, erk, global, sensitivity.*Received: method='best'"),
         ({"pattern": "2:4"}, "fixes the sparsity.*Received: pattern='2:4'"),
         ({"layers": ["wid"]}, "'conv', 'wide', 'logits'. Received: 'wid'"),
         ({"ignore": ["conv", "wide", "logits"]}, "leave no layer"),

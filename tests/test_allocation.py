@@ -73,7 +73,7 @@ def test_the_total_is_met_and_no_limit_broken(data):
     sizes = rng.integers(1, 400, count).tolist()
     scores = [rng.choice([0.0, 0.5, 1.0, *rng.random(5)], n) for n in sizes]
     shapes = [[(n, 1)] for n in sizes]
-    losses = [np.sort(rng.random(3)).tolist() for _ in sizes]
+    losses = [np.sort(rng.choice([0.0, *rng.random(5)], 3)).tolist() for _ in sizes]
     floors = (rng.random(count) * 0.3).tolist()
     ceilings = (0.6 + rng.random(count) * 0.4).tolist()
     low = np.dot(sizes, floors) / sum(sizes)

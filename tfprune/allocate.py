@@ -20,8 +20,9 @@ from tfprune.prune import walk
 from tfprune.results import Result
 from tfprune.rules import Rule
 from tfprune.schedules import ConstantSparsity, PruningSchedule, check_sparsity, with_final
+from tfprune.sensitivity import Sensitivity
 
-Method = Literal["uniform", "erk", "global"]
+Method = Literal["uniform", "erk", "global", "sensitivity"]
 METHODS: tuple[str, ...] = get_args(Method)
 _WHOLE = 0.9995  # a ceiling that leaves even a kernel of a few thousand weights something
 
@@ -108,6 +109,7 @@ def allocate(
     *,
     schedule: PruningSchedule | None = None,
     pattern: Any = "unstructured",
+    sensitivity: Sensitivity | None = None,
     layers: Iterable[str] | None = None,
     ignore: Iterable[str] = (),
     floor: float | Mapping[str, float] = 0.0,
@@ -119,10 +121,12 @@ def allocate(
         model: a built Sequential or Functional model, Keras 3 or tf_keras, trained.
         sparsity: fraction of zeros over all layers that take part.
         method: "uniform" (the same for each, as tfmot does), "erk" (Erdos-Renyi-Kernel: small
-            kernels stay denser), "global" (one threshold of magnitude over all layers).
+            kernels stay denser), "global" (one threshold of magnitude over all layers),
+            "sensitivity" (the next zero costs every layer the same, as measured).
         schedule: how each layer gets to its own sparsity: a schedule whose final sparsity is
             replaced; at once and for ever if None.
         pattern: where zeros may stand; N:M patterns fix their own sparsity and are refused.
+        sensitivity: what `tfprune.sensitivity` measured, for the method of that name.
         layers: paths of the only layers that take part.
         ignore: paths of layers that stay dense.
         floor: least sparsity of every layer, or of the named ones.
@@ -156,13 +160,19 @@ def allocate(
             f"The pattern {pattern} fixes the sparsity of every layer, so there is nothing to "
             f"spread. Pass it to `tfprune.prune` in a `Rule`. Received: pattern='{pattern}'"
         )
+    if (method == "sensitivity") != isinstance(sensitivity, Sensitivity):
+        raise ValueError(
+            "`method='sensitivity'` and `sensitivity=` go together: measure first, with "
+            "`tfprune.sensitivity(model, data)`. "
+            f"Received: method={method!r}, sensitivity={type(sensitivity).__name__}"
+        )
     schedule = ConstantSparsity(0.5, 0) if schedule is None else schedule
     weights = _weights(model, schedule, pattern)
     taking_part = _chosen(list(weights), layers, ignore)
     weights = {path: weights[path] for path in taking_part}
     sizes = [sum(a.size for a in arrays) for arrays in weights.values()]
     found = allocation.spread(
-        _curves(method, list(weights.values())),
+        _curves(method, weights, sensitivity),
         sizes,
         sparsity,
         _limits("floor", floor, list(weights), 0.0),
@@ -173,13 +183,31 @@ def allocate(
     return Allocation(method, sparsity, table, schedule, pattern)
 
 
-def _curves(method: str, weights: list[list[np.ndarray]]) -> list[allocation.Curve]:
+def _curves(
+    method: str, weights: dict[str, list[np.ndarray]], measured: Sensitivity | None
+) -> list[allocation.Curve]:
     if method == "uniform":
         return allocation.uniform(len(weights))
     if method == "erk":
-        return allocation.erk([[a.shape for a in arrays] for arrays in weights])
-    scores = [np.concatenate([masks.magnitudes(a).ravel() for a in arrays]) for arrays in weights]
+        return allocation.erk([[a.shape for a in arrays] for arrays in weights.values()])
+    if measured is not None:
+        return _by_cost(list(weights), measured)
+    scores = [
+        np.concatenate([masks.magnitudes(a).ravel() for a in arrays]) for arrays in weights.values()
+    ]
     return allocation.ranked(scores)
+
+
+def _by_cost(paths: list[str], measured: Sensitivity) -> list[allocation.Curve]:
+    by_layer = measured.by_layer()
+    missing = [path for path in paths if path not in by_layer]
+    if missing:
+        raise ValueError(
+            "The sensitivity was not measured for every layer that takes part: measure it on this "
+            f"very model, or leave them out by `ignore`. Received: none for {missing}"
+        )
+    losses = [[drop / by_layer[path][0] for drop in by_layer[path][1]] for path in paths]
+    return allocation.cheapest(measured.sparsities, losses)
 
 
 def _weights(model: Any, schedule: PruningSchedule, pattern: Pattern) -> dict[str, list]:

@@ -93,6 +93,8 @@ def cheapest(levels: Sequence[float], losses: Sequence[Sequence[float]]) -> list
         def sparsity(knob: float) -> float:
             if knob >= 1.0:
                 return 1.0
+            if knob <= 0.0:
+                return 0.0  # what costs nothing goes first, but not before it is asked for
             price = steepest * knob**3
             return max((end for (_, end), slope in hull if slope <= price), default=0.0)
 

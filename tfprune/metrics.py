@@ -28,6 +28,7 @@ class Labelled(Protocol):
     @property
     def name(self) -> str:
         """Return what to call the data in messages."""
+        ...
 
 
 def metric_for(

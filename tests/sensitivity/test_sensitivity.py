@@ -1,0 +1,248 @@
+"""Sensitivity against evaluations of whole models, and its result."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import tfprune
+from tfprune import masks
+from tfprune.channels import graph
+from tfprune.sensitivity.reruns import Reruns
+from tfprune.sensitivity.result import Sensitivity, WeightSensitivity, load
+
+L = keras.layers
+LEVELS = (0.5, 0.9)
+
+
+def functional():
+    """A residual, a layer called twice, a nested model called twice, two inputs."""
+    keras.utils.set_random_seed(1)
+    image, extra = keras.Input((8, 8, 3), name="image"), keras.Input((4,), name="extra")
+    inner_in = keras.Input((8, 8, 6))
+    inner = keras.Model(inner_in, L.Conv2D(6, 3, padding="same", name="conv")(inner_in), name="in")
+    x = L.Conv2D(6, 3, padding="same", name="stem")(image)
+    shared = L.Conv2D(6, 1, activation="relu", name="shared")
+    y = shared(x)
+    y = L.BatchNormalization()(inner(y))
+    x = L.Add()([x, y])
+    x = inner(shared(x))
+    x = L.GlobalAveragePooling2D()(x)
+    x = L.Concatenate()([x, L.Dense(5, name="side")(extra)])
+    x = L.Dropout(0.5)(x)
+    return keras.Model([image, extra], L.Dense(4, activation="softmax", name="logits")(x))
+
+
+def data(n=300):
+    rng = np.random.default_rng(0)
+    inputs = [rng.normal(size=(n, 8, 8, 3)), rng.normal(size=(n, 4))]
+    return [x.astype("float32") for x in inputs], rng.integers(0, 4, n)
+
+
+def pruned_accuracy(model, path, level, x, y):
+    """Prune a kernel by hand, evaluate the whole model, put the kernel back."""
+    layer = model
+    for name in path.split("/"):
+        layer = layer.get_layer(name)
+    dense = layer.kernel.numpy()
+    mask, _ = masks.top_k(np.abs(dense), masks.kept_count(dense.size, level))
+    layer.kernel.assign(dense * mask)
+    found = (model.predict(x, verbose=0).argmax(1) == y).mean()
+    layer.kernel.assign(dense)
+    return found
+
+
+def test_it_is_what_evaluating_the_whole_model_gives():
+    model = functional()
+    x, y = data()
+    found = tfprune.sensitivity(model, (x, y), LEVELS)
+    assert [row.layer for row in found.weights] == ["stem", "shared", "in/conv", "side", "logits"]
+    dense = (model.predict(x, verbose=0).argmax(1) == y).mean()
+    assert found.dense == pytest.approx(dense)
+    assert found.samples == 300
+    for row in found.weights:
+        for level, drop in zip(LEVELS, row.drops, strict=True):
+            expected = dense - pruned_accuracy(model, row.layer, level, x, y)
+            assert drop == pytest.approx(expected, abs=1e-6), (row.layer, level)
+
+
+def test_the_model_is_as_it_was():
+    model = functional()
+    before = [w.numpy() for w in model.weights]
+    tfprune.sensitivity(model, data(64), LEVELS)
+    for old, new in zip(before, model.weights, strict=True):
+        np.testing.assert_array_equal(old, new.numpy())
+
+
+def small(units=3, activation="softmax"):
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [
+            keras.Input((10,)),
+            L.Dense(16, "relu", name="a"),
+            L.Dense(units, activation, name="b"),
+        ]
+    )
+
+
+def small_data(n=40):
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(n, 10)).astype("float32"), rng.integers(0, 3, n)
+
+
+def test_loss_is_that_of_the_compiled_model():
+    model = small()
+    x, y = small_data()
+    model.compile(loss="sparse_categorical_crossentropy")
+    found = tfprune.sensitivity(model, (x, y), (0.9,), "loss")
+    dense = model.evaluate(x, y, verbose=0)
+    assert found.dense == pytest.approx(-dense, rel=1e-5)
+    kernel = model.get_layer("a").kernel
+    before = kernel.numpy()
+    mask, _ = masks.top_k(np.abs(before), masks.kept_count(160, 0.9))
+    kernel.assign(before * mask)
+    assert found.weights[0].drops[0] == pytest.approx(
+        model.evaluate(x, y, verbose=0) - dense, rel=1e-4
+    )
+
+
+def test_a_metric_of_ones_own():
+    model = small(1, None)
+    x, _ = small_data()
+    y = model.predict(x, verbose=0)[:, 0]
+
+    def closeness(labels, outputs):
+        return -float(np.abs(outputs[:, 0] - labels).max())
+
+    found = tfprune.sensitivity(model, (x, y), (0.5, 0.95), closeness)
+    assert found.metric == "closeness"
+    assert found.dense == pytest.approx(0.0, abs=1e-6)
+    assert all(row.drops[1] > row.drops[0] > 0 for row in found.weights)
+
+
+def test_a_layer_is_computed_only_from_where_it_changed():
+    model = functional()
+    reruns = Reruns(model)
+    x, _ = data(8)
+    values = reruns.first(x)
+    dependent = {
+        "logits": ["logits"],
+        "side": ["side", "concatenate", "dropout", "logits"],
+    }
+    for name, expected in dependent.items():
+        layer = model.get_layer(name)
+        before = layer.kernel.numpy()
+        layer.kernel.assign(before * 0)
+        _, needed, _ = reruns._rest(layer)
+        names = {id(t): c.operation.name for c in graph.calls(model) for t in c.outputs}
+        assert not {names.get(one) for one in needed} & set(expected)
+        np.testing.assert_allclose(
+            reruns.again(layer, values), model.predict(x, verbose=0), atol=1e-6
+        )
+        layer.kernel.assign(before)
+
+
+def test_an_interrupted_measurement_goes_on(tmp_path):
+    model = small()
+    x, y = small_data(600)  # three batches
+    whole = tfprune.sensitivity(model, (x, y), LEVELS)
+    lines = []
+
+    def stop(text):
+        lines.append(text)
+        if len(lines) == 2:
+            raise KeyboardInterrupt
+
+    record = tmp_path / "record.json"
+    with pytest.raises(KeyboardInterrupt):
+        tfprune.sensitivity(model, (x, y), LEVELS, record=record, tell=stop)
+    assert json.loads(record.read_text())["batches"] == 1
+    lines = ["", "", ""]
+    found = tfprune.sensitivity(model, (x, y), LEVELS, record=record, tell=stop)
+    assert lines[3].startswith("Batch 2")
+    for a, b in zip(found.weights, whole.weights, strict=True):
+        assert a.drops == pytest.approx(b.drops, abs=1e-9)
+
+
+def test_a_record_of_something_else_is_left_alone(tmp_path):
+    record = tmp_path / "record.json"
+    tfprune.sensitivity(small(), small_data(), LEVELS, record=record)
+    before = record.read_bytes()
+    with pytest.raises(ValueError, match="another measurement"):
+        tfprune.sensitivity(small(), small_data(), (0.5,), record=record)
+    assert record.read_bytes() == before
+    record.write_text("{}")
+    with pytest.raises(ValueError, match="no record of a sensitivity"):
+        tfprune.sensitivity(small(), small_data(), (0.5,), record=record)
+
+
+RESULT = Sensitivity(
+    model="m",
+    metric="accuracy",
+    dense=0.9,
+    sparsities=(0.5, 0.8, 0.9),
+    weights=(
+        WeightSensitivity("a", "kernel", 10, (0.0, 0.005, 0.2)),
+        WeightSensitivity("b", "kernel", 10, (0.02, 0.0, 0.0)),
+        WeightSensitivity("c", "kernel", 10, (0.0, 0.0, 0.0)),
+        WeightSensitivity("c", "recurrent_kernel", 20, (0.0, 0.01, 0.3)),
+    ),
+    samples=100,
+)
+
+
+def test_the_recommendation_by_hand():
+    assert RESULT.recommended(0.01) == {"a": 0.8, "b": 0.0, "c": 0.8}
+    assert RESULT.recommended(0.5) == {"a": 0.9, "b": 0.9, "c": 0.9}
+
+
+def test_weights_of_one_layer_together():
+    size, drops = RESULT.by_layer()["c"]
+    assert size == 30
+    assert drops == pytest.approx([0.0, 0.01, 0.3])
+
+
+def test_it_prints_saves_loads_and_plots(tmp_path):
+    assert "c/recurrent_kernel" in str(RESULT)
+    RESULT.to_json(tmp_path / "s.json")
+    assert load(tmp_path / "s.json") == RESULT
+    (tmp_path / "bad.json").write_text('{"weights": 3}')
+    with pytest.raises(ValueError, match="no sensitivity that"):
+        load(tmp_path / "bad.json")
+    import matplotlib
+
+    matplotlib.use("Agg")
+    heat, curves = RESULT.plot()
+    assert len(heat.get_yticklabels()) == 4
+    assert len(curves.get_lines()) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sparsities": (0.9, 0.5)}, "rising levels"),
+        ({"sparsities": (1.5,)}, r"in \[0, 1\)"),
+        ({"sparsities": ()}, "rising levels"),
+        ({"metric": "f1"}, "'accuracy', 'loss' or a function.*Received: metric='f1'"),
+        ({"metric": "loss"}, "not compiled"),
+        ({"metric": lambda y, p: float("nan")}, "finite number"),
+        ({"layers": ["c"]}, "'a', 'b'. Received: 'c'"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        tfprune.sensitivity(small(), small_data(), **arguments)
+
+
+def test_data_without_labels_and_labels_that_do_not_fit():
+    x, y = small_data()
+    with pytest.raises(ValueError, match="shows only against labels"):
+        tfprune.sensitivity(small(), x)
+    with pytest.raises(ValueError, match="from 0 to 2"):
+        tfprune.sensitivity(small(), (x, y + 5))
+
+
+def test_n_of_m_has_one_level():
+    found = tfprune.sensitivity(small(), small_data(), pattern="2:4")
+    assert found.sparsities == (0.5,)

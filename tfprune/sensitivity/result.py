@@ -1,0 +1,167 @@
+"""What each weight can lose: the measured table, what follows from it, and its plots."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from tfprune.results import Result
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightSensitivity:
+    """One weight, pruned alone.
+
+    Attributes:
+        layer: path of its layer.
+        weight: its name in the layer.
+        size: number of its values.
+        drops: how much worse the model is at each sparsity; below 0 if it is better.
+    """
+
+    layer: str
+    weight: str
+    size: int
+    drops: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sensitivity(Result):
+    """How much worse a model gets as each weight alone is pruned, without training.
+
+    Attributes:
+        model: its name.
+        metric: what was measured.
+        dense: its value for the dense model.
+        sparsities: the levels.
+        weights: a row for each weight.
+        samples: how many the metric was measured on.
+
+    Example:
+
+    ```python
+    found = tfprune.sensitivity(model, (x, y))
+    print(found)
+    found.recommended(max_drop=0.01)  # {"conv1": 0.5, "dense": 0.95}
+    ```
+    """
+
+    model: str
+    metric: str
+    dense: float
+    sparsities: tuple[float, ...]
+    weights: tuple[WeightSensitivity, ...]
+    samples: int
+
+    def recommended(self, max_drop: float = 0.01) -> dict[str, float]:
+        """Return, for each layer, the highest level at which none of its weights costs too much.
+
+        Args:
+            max_drop: in the metric's own unit: 0.01 is one point of accuracy.
+
+        A level counts only if all lower levels are within the limit too: a curve that dips again
+        by chance is no reason. 0.0 where even the lowest level costs too much.
+        """
+        found: dict[str, float] = {}
+        for row in self.weights:
+            within = [drop <= max_drop for drop in row.drops]
+            count = within.index(False) if False in within else len(within)
+            best = self.sparsities[count - 1] if count else 0.0
+            found[row.layer] = min(best, found.get(row.layer, 1.0))
+        return found
+
+    def by_layer(self) -> dict[str, tuple[int, list[float]]]:
+        """Return the size of each layer and the drops of its weights together at each level."""
+        found: dict[str, tuple[int, list[float]]] = {}
+        for row in self.weights:
+            size, drops = found.get(row.layer, (0, [0.0] * len(self.sparsities)))
+            together = [a + b for a, b in zip(drops, row.drops, strict=True)]
+            found[row.layer] = (size + row.size, together)
+        return found
+
+    def table(self) -> Table:
+        """Return the table that `print` shows: the drop of each weight at each level."""
+        table = Table(
+            title=f"{self.metric} lost by pruning one weight of '{self.model}'",
+            box=box.SIMPLE_HEAD,
+        )
+        table.add_column("weight", overflow="fold")
+        table.add_column("size", justify="right")
+        for level in self.sparsities:
+            table.add_column(f"{level:.0%}", justify="right")
+        most = max((d for row in self.weights for d in row.drops), default=0.0)
+        for row in self.weights:
+            cells = [_cell(drop, most) for drop in row.drops]
+            table.add_row(f"{row.layer}/{row.weight}", f"{row.size:,}", *cells)
+        return table
+
+    def __rich__(self) -> Group:
+        """Return what rich prints: the table and a recommendation."""
+        limit = 0.01
+        advice = ", ".join(f"{name} {s:.0%}" for name, s in self.recommended(limit).items())
+        return Group(
+            self.table(),
+            Text(f"dense: {self.dense:.4f} on {self.samples:,} samples"),
+            Text(f"each alone costs at most {limit:g} up to: {advice}"),
+        )
+
+    def plot(self, axes: Any = None) -> Any:
+        """Draw a heat map (weights by levels) and the curves; returns the two matplotlib axes."""
+        import matplotlib.pyplot as plt
+
+        drops = np.array([row.drops for row in self.weights])
+        names = [f"{row.layer}/{row.weight}" for row in self.weights]
+        if axes is None:
+            height = 1.5 + 0.3 * len(names)
+            _, axes = plt.subplots(1, 2, figsize=(12, max(height, 4.0)), layout="constrained")
+        heat, curves = axes
+        image = heat.imshow(drops, aspect="auto", cmap="magma_r", vmin=0.0)
+        heat.set_xticks(range(len(self.sparsities)), [f"{s:.0%}" for s in self.sparsities])
+        heat.set_yticks(range(len(names)), names, fontsize=8)
+        heat.set_xlabel("sparsity of this weight alone")
+        heat.figure.colorbar(image, ax=heat, label=f"{self.metric} lost")
+        for row, name in zip(drops, names, strict=True):
+            curves.plot(self.sparsities, self.dense - row, marker="o", label=name)
+        curves.axhline(self.dense, color="grey", linestyle=":")
+        curves.set_xlabel("sparsity of this weight alone")
+        curves.set_ylabel(self.metric)
+        if len(names) <= 20:
+            curves.legend(fontsize=7)
+        return axes
+
+
+def _cell(drop: float, most: float) -> str:
+    """Return a figure, brighter the more it costs relative to the worst."""
+    part = drop / most if most > 0 else 0.0
+    style = "bold red" if part > 0.5 else "yellow" if part > 0.1 else "dim"
+    return f"[{style}]{drop:.4f}[/{style}]"
+
+
+def load(path: str | os.PathLike) -> Sensitivity:
+    """Read a result that `to_json` saved.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds something else.
+    """
+    try:
+        content = json.loads(pathlib.Path(path).read_text("utf-8"))
+        rows = tuple(
+            WeightSensitivity(**{**row, "drops": tuple(row["drops"])}) for row in content["weights"]
+        )
+        fields = {**content, "weights": rows, "sparsities": tuple(content["sparsities"])}
+        return Sensitivity(**fields)
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{str(path)!r} is no sensitivity that `to_json` saved: {error}. "
+            "Measure it with `tfprune.sensitivity`."
+        ) from None
