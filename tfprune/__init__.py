@@ -9,7 +9,7 @@ The map of the house (upper floors import lower ones, never the other way round)
   tfmot), `cloning`, `decisions`, `strip`, `optimizers` (which leave zeros alone)
 - workflows: `rules`, `prune`, `callbacks`, `tensorboard`, `summary`, `channels` (which go
   together), `export`, `weightfiles`, `benchmarking`, `count`, `variants`, `shrink`
-- commands: `quickstart`, `cli`
+- commands: `quickstart`, `console`, `channel_commands`, `cli`
 
 Names are loaded when first used, so that `tfprune --help` need not wait for TensorFlow.
 """
