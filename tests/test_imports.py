@@ -47,10 +47,11 @@ HOUSE = (
     ("strip",),
     ("rules", "callbacks", "weightfiles", "image_files"),
     ("prune", "tensorboard", "summary", "export", "datasets", "channels"),
-    ("latency", "sensitivity", "comparison", "benchmarking", "count"),
-    ("latency_target",),
+    ("latency", "evaluation", "comparison", "benchmarking", "count"),
+    ("latency_target", "sensitivity"),
     ("variants", "shrink", "allocate"),
-    ("quickstart",),
+    ("quickstart", "console"),
+    ("channel_commands",),
     ("cli",),
 )
 FLOORS = {name: number for number, names in enumerate(HOUSE) for name in names}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import math
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
@@ -13,11 +12,11 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import tree
 
-from tfprune import masks, metrics, patterns, registry
+from tfprune import masks, patterns, registry
 from tfprune.channels import graph
-from tfprune.channels.batches import Batch, Batches
+from tfprune.channels.batches import Batches
+from tfprune.evaluation import Judge, merged
 from tfprune.family import room
 from tfprune.files import write_whole
 from tfprune.metrics import Metric
@@ -29,7 +28,6 @@ from tfprune.sensitivity.reruns import Reruns
 from tfprune.sensitivity.result import Sensitivity, WeightSensitivity
 
 LEVELS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
-_TOGETHER = 256  # samples in a forward pass: large enough that Python costs little
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,14 +38,6 @@ class _Trial:
     layer: Any
     weight: PrunableWeight
     dense: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class _Labels:
-    """What `metrics.metric_for` wants to know of data."""
-
-    labels: Any
-    name: str = "data"
 
 
 def sensitivity(
@@ -101,11 +91,11 @@ def sensitivity(
     pattern = patterns.get(pattern)
     levels = _levels(sparsities, pattern)
     trials = _trials(model, pattern, layers)
-    judge = _Judge(model, metric)
+    judge = Judge(model, metric, "tfprune.sensitivity")
     say = tell or (lambda text: None)
     kept = _Record(record, _identity(model, levels, judge.name, pattern, trials))
     reruns = Reruns(model)
-    for number, batch in enumerate(_merged(Batches(model, data))):
+    for number, batch in enumerate(merged(Batches(model, data))):
         if number < kept.batches:
             continue
         say(f"Batch {number + 1}: {len(trials)} weights at {len(levels)} levels")
@@ -133,56 +123,6 @@ def _tried(
             yield reruns.again(trial.layer, values)
     finally:
         variable.assign(trial.dense)
-
-
-class _Judge:
-    """Tells how good outputs are; larger is better, losses are negated."""
-
-    def __init__(self, model: keras.Model, metric: str | Metric) -> None:
-        self._model = model
-        self._metric: Metric | None = metric if callable(metric) else None
-        self._by_loss = metric == "loss"
-        if not callable(metric) and metric not in ("accuracy", "loss"):
-            raise ValueError(
-                "`metric` must be 'accuracy', 'loss' or a function of labels and outputs. "
-                f"Received: metric={metric!r}"
-            )
-        if self._by_loss and not model.compiled:
-            raise ValueError(
-                "`metric='loss'` is the loss that the model was compiled with: call "
-                "`model.compile(loss=...)` first. Received: a model that is not compiled"
-            )
-        named = getattr(metric, "__name__", type(metric).__name__)
-        self.name = str(metric) if isinstance(metric, str) else named
-
-    @staticmethod
-    def require_labels(batch: Batch) -> None:
-        """Raise unless a batch has labels."""
-        if batch.labels is None:
-            raise ValueError(
-                "What a weight costs shows only against labels: pass `data=(inputs, labels)`, or "
-                "batches of both. Received: inputs only"
-            )
-
-    def __call__(self, batch: Batch, outputs: Any) -> float:
-        """Return the metric of one batch."""
-        if self._by_loss:
-            loss = self._model.compute_loss(
-                y=batch.labels, y_pred=outputs, sample_weight=batch.weights, training=False
-            )
-            value = -float(np.asarray(keras.ops.convert_to_numpy(loss)))
-            if not math.isfinite(value):
-                raise ValueError(f"The loss is not finite. Received: {-value}")
-            return value
-        arrays = tree.map_structure(lambda x: np.asarray(keras.ops.convert_to_numpy(x)), outputs)
-        found = _Labels(batch.labels)
-        if self._metric is None:
-            one = arrays[0] if isinstance(arrays, (list, tuple)) and len(arrays) == 1 else arrays
-            if isinstance(one, (list, tuple)):
-                one = {str(number): array for number, array in enumerate(one)}
-            _, self._metric = metrics.metric_for(found, one, "tfprune.sensitivity")
-            arrays = one
-        return metrics.score(self._metric, found, arrays)
 
 
 class _Record:
@@ -297,26 +237,3 @@ def _trials(model: keras.Model, pattern: Pattern, layers: Sequence[str] | None) 
     if not found:
         raise ValueError(f"Nothing in the model '{model.name}' can be pruned so.")
     return found
-
-
-def _merged(batches: Batches) -> Iterator[Batch]:
-    """Put small batches together, so that fewer and larger ones are run."""
-    waiting: list[Batch] = []
-    for batch in batches:
-        waiting.append(batch)
-        if sum(one.size for one in waiting) >= _TOGETHER:
-            yield _joined(waiting)
-            waiting = []
-    if waiting:
-        yield _joined(waiting)
-
-
-def _joined(parts: list[Batch]) -> Batch:
-    def join(*arrays: Any) -> Any:
-        return None if arrays[0] is None else np.concatenate(arrays)
-
-    return Batch(
-        inputs=[np.concatenate(arrays) for arrays in zip(*(p.inputs for p in parts), strict=True)],
-        labels=tree.map_structure(join, *(p.labels for p in parts)),
-        weights=tree.map_structure(join, *(p.weights for p in parts)),
-    )

@@ -1,0 +1,122 @@
+"""How good a Keras 3 model is on labelled data, by one number that is larger for better models."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from tfprune import metrics
+from tfprune.channels.batches import Batch, Batches
+from tfprune.metrics import Metric
+
+_TOGETHER = 256  # samples in a forward pass: large enough that Python costs little
+
+
+@dataclasses.dataclass(frozen=True)
+class _Labels:
+    """What `metrics.metric_for` wants to know of data."""
+
+    labels: Any
+    name: str = "data"
+
+
+class Judge:
+    """Tells how good outputs are; larger is better, losses are negated.
+
+    Args:
+        model: the model; "loss" is the one that it was compiled with.
+        metric: "accuracy", "loss", or a function (labels, outputs) -> a number.
+        caller: the function that takes `metric`, for messages.
+
+    Attributes:
+        name: of the metric.
+
+    Raises:
+        ValueError: no such metric, or a loss without a compiled model.
+    """
+
+    def __init__(self, model: keras.Model, metric: str | Metric, caller: str) -> None:
+        self._model, self._caller = model, caller
+        self._metric: Metric | None = metric if callable(metric) else None
+        self._by_loss = metric == "loss"
+        if not callable(metric) and metric not in ("accuracy", "loss"):
+            raise ValueError(
+                "`metric` must be 'accuracy', 'loss' or a function of labels and outputs. "
+                f"Received: metric={metric!r}"
+            )
+        if self._by_loss and not model.compiled:
+            raise ValueError(
+                "`metric='loss'` is the loss that the model was compiled with: call "
+                "`model.compile(loss=...)` first. Received: a model that is not compiled"
+            )
+        named = getattr(metric, "__name__", type(metric).__name__)
+        self.name = str(metric) if isinstance(metric, str) else named
+
+    @staticmethod
+    def require_labels(batch: Batch) -> None:
+        """Raise unless a batch has labels."""
+        if batch.labels is None:
+            raise ValueError(
+                "What pruning costs shows only against labels: pass `data=(inputs, labels)`, or "
+                "batches of both. Received: inputs only"
+            )
+
+    def __call__(self, batch: Batch, outputs: Any) -> float:
+        """Return the metric of one batch."""
+        if self._by_loss:
+            loss = self._model.compute_loss(
+                y=batch.labels, y_pred=outputs, sample_weight=batch.weights, training=False
+            )
+            value = -float(np.asarray(keras.ops.convert_to_numpy(loss)))
+            if not math.isfinite(value):
+                raise ValueError(f"The loss is not finite. Received: {-value}")
+            return value
+        arrays = tree.map_structure(lambda x: np.asarray(keras.ops.convert_to_numpy(x)), outputs)
+        found = _Labels(batch.labels)
+        if self._metric is None:
+            one = arrays[0] if isinstance(arrays, (list, tuple)) and len(arrays) == 1 else arrays
+            if isinstance(one, (list, tuple)):
+                one = {str(number): array for number, array in enumerate(one)}
+            _, self._metric = metrics.metric_for(found, one, self._caller)
+            arrays = one
+        return metrics.score(self._metric, found, arrays)
+
+
+def evaluate(model: keras.Model, batches: Batches, judge: Judge) -> float:
+    """Return the mean of a metric over the samples of all batches, in inference mode."""
+    total, samples = 0.0, 0
+    for batch in merged(batches):
+        judge.require_labels(batch)
+        inputs = batch.inputs if len(batch.inputs) > 1 else batch.inputs[0]
+        total += judge(batch, model.predict_on_batch(inputs)) * batch.size
+        samples += batch.size
+    return total / samples
+
+
+def merged(batches: Batches) -> Iterator[Batch]:
+    """Put small batches together, so that fewer and larger ones are run."""
+    waiting: list[Batch] = []
+    for batch in batches:
+        waiting.append(batch)
+        if sum(one.size for one in waiting) >= _TOGETHER:
+            yield _joined(waiting)
+            waiting = []
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(parts: list[Batch]) -> Batch:
+    def join(*arrays: Any) -> Any:
+        return None if arrays[0] is None else np.concatenate(arrays)
+
+    return Batch(
+        inputs=[np.concatenate(arrays) for arrays in zip(*(p.inputs for p in parts), strict=True)],
+        labels=tree.map_structure(join, *(p.labels for p in parts)),
+        weights=tree.map_structure(join, *(p.weights for p in parts)),
+    )
