@@ -50,6 +50,7 @@ HOUSE = (
     ("latency", "evaluation", "comparison", "benchmarking", "count"),
     ("latency_target", "sensitivity"),
     ("variants", "shrink", "allocate"),
+    ("search",),
     ("quickstart", "console"),
     ("channel_commands",),
     ("cli",),

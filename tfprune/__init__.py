@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         PolynomialDecay,
         PruningSchedule,
     )
+    from tfprune.search import SearchResult, search
     from tfprune.sensitivity import Sensitivity, sensitivity
     from tfprune.shrink import ImpossibleTarget, shrink
     from tfprune.strip import strip_pruning, stripped_weights
@@ -87,6 +88,7 @@ _HOMES = {
         "PolynomialDecay",
         "PruningSchedule",
     ),
+    "search": ("SearchResult", "search"),
     "sensitivity": ("Sensitivity", "sensitivity"),
     "shrink": ("ImpossibleTarget", "shrink"),
     "strip": ("strip_pruning", "stripped_weights"),
@@ -120,6 +122,7 @@ __all__ = [  # noqa: RUF022 -- spelt out for type checkers and `import *`
     "PruningSchedule",
     "PruningSummaries",
     "Rule",
+    "SearchResult",
     "Sensitivity",
     "ShrinkReport",
     "SoftChannelPruning",
@@ -139,6 +142,7 @@ __all__ = [  # noqa: RUF022 -- spelt out for type checkers and `import *`
     "prune_low_magnitude",
     "prune_scope",
     "replay",
+    "search",
     "sensitivity",
     "shrink",
     "strip_pruning",

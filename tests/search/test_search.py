@@ -1,0 +1,224 @@
+"""The search for the sparsest model inside a budget, with training that takes no time."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import tfprune
+from tfprune.search.result import Trial, better
+
+L = keras.layers
+
+
+def network():
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [
+            keras.Input((10,)),
+            L.Dense(40, "relu", name="a"),
+            L.Dense(3, "softmax", name="b"),
+        ]
+    )
+
+
+def data(model, n=200):
+    """Labels that the dense model gets right."""
+    x = np.random.default_rng(0).normal(size=(n, 10)).astype("float32")
+    return x, model.predict(x, verbose=0).argmax(1)
+
+
+def cut_only(pruned):
+    """Prune at the first step, and move nothing."""
+    pruned.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy")
+    x, y = np.zeros((4, 10), "float32"), np.zeros(4, int)
+    pruned.fit(x, y, verbose=0, callbacks=[tfprune.UpdatePruningStep(verbose=False)])
+
+
+def value_at(model, sparsity, x, y):
+    """Return the accuracy of the model cut by hand at one threshold over both kernels."""
+    kernels = {name: model.get_layer(name).kernel.numpy() for name in ("a", "b")}
+    spread = tfprune.allocate(model, sparsity)
+    copy = network()
+    copy.set_weights(model.get_weights())
+    for row in spread.layers:
+        kernel = kernels[row.layer]
+        keep = max(1, round(round(kernel.size * (1 - row.sparsity), 6)))
+        threshold = np.sort(np.abs(kernel).ravel())[-keep]
+        copy.get_layer(row.layer).kernel.assign(np.where(np.abs(kernel) >= threshold, kernel, 0))
+    return (copy.predict(x, verbose=0).argmax(1) == y).mean()
+
+
+def test_bisection_finds_the_last_sparsity_inside_the_budget():
+    model = network()
+    x, y = data(model)
+    found = tfprune.search(model, (x, y), 0.1, train=cut_only, between=(0.1, 0.9), trials=5)
+    assert found.dense == 1.0
+    low, high = 0.1, 0.9
+    for trial in found.trials:
+        assert trial.sparsity == pytest.approx((low + high) / 2)
+        expected = value_at(model, trial.sparsity, x, y)
+        assert trial.value == pytest.approx(expected)
+        assert trial.within == (expected >= 0.9 - 1e-9)
+        low, high = (trial.sparsity, high) if trial.within else (low, trial.sparsity)
+    assert {t.within for t in found.trials} == {True, False}
+    best = max((t for t in found.trials if t.within), key=lambda t: t.sparsity)
+    assert found.met
+    assert found.trials[found.best] == best
+    chosen = (found.model.predict(x, verbose=0).argmax(1) == y).mean()
+    assert chosen == pytest.approx(best.value)
+    zeros = sum(int((found.model.get_layer(n).kernel.numpy() == 0).sum()) for n in "ab")
+    assert zeros / (400 + 120) == pytest.approx(best.reached)
+    assert [rule.schedule.final_sparsity for rule in found.rules] == pytest.approx(
+        [row.sparsity for row in tfprune.allocate(model, best.sparsity).layers]
+    )
+
+
+def test_the_model_is_not_changed():
+    model = network()
+    before = model.get_weights()
+    tfprune.search(model, data(model), 0.5, train=cut_only, trials=1)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_a_budget_that_nothing_meets():
+    model = network()
+    x, _ = data(model)
+    y = model.predict(x, verbose=0).argmax(1)
+    found = tfprune.search(model, (x, y), 0.0, train=cut_only, between=(0.9, 0.98), trials=3)
+    assert not found.met
+    assert found.model is not None
+    assert found.trials[found.best].value == max(t.value for t in found.trials)
+    assert "No trial is inside the budget of 0" in found.reason
+    assert found.reason in " ".join(str(found).split())
+
+
+def test_training_that_raises_is_a_failed_trial():
+    model = network()
+    calls = []
+
+    def train(pruned):
+        calls.append(pruned)
+        if len(calls) == 2:
+            raise MemoryError("no room")
+        cut_only(pruned)
+
+    found = tfprune.search(model, data(model), 0.9, train=train, trials=3)
+    assert [t.failure for t in found.trials] == ["", "MemoryError: no room", ""]
+    assert found.trials[2].sparsity < found.trials[1].sparsity  # a failure is no success
+    assert found.met
+    assert "failed: MemoryError: no room" in " ".join(str(found).split())
+
+    def never(pruned):
+        raise ValueError("broken\nsecond line")
+
+    found = tfprune.search(model, data(model), 0.9, train=never, trials=2)
+    assert found.model is None
+    assert not found.met
+    assert found.rules == []
+    assert found.reason == "Every trial failed; the last one: ValueError: broken"
+
+
+def test_train_may_return_another_model():
+    model = network()
+
+    def train(pruned):
+        other = keras.models.clone_model(pruned)
+        other.set_weights(pruned.get_weights())
+        cut_only(other)
+        return other
+
+    found = tfprune.search(model, data(model), 0.9, train=train, trials=1)
+    assert found.trials[0].reached == pytest.approx(found.trials[0].sparsity, abs=0.01)
+
+
+def test_an_interrupted_search_goes_on(tmp_path):
+    model = network()
+    whole = tfprune.search(model, data(model), 0.1, train=cut_only, trials=3)
+    calls = []
+
+    def train(pruned):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        cut_only(pruned)
+
+    folder = tmp_path / "search"
+    arguments = {"train": train, "trials": 3, "folder": folder}
+    with pytest.raises(KeyboardInterrupt):
+        tfprune.search(model, data(model), 0.1, **arguments)
+    kept = json.loads((folder / "search.json").read_text())["trials"]
+    assert len(kept) == 2
+    assert all((folder / trial["file"]).exists() for trial in kept)
+    found = tfprune.search(model, data(model), 0.1, **arguments)
+    assert len(calls) == 4  # only the third was trained again
+    assert [t.value for t in found.trials] == [t.value for t in whole.trials]
+    x, y = data(model)
+    best = found.trials[found.best]
+    assert (found.model.predict(x, verbose=0).argmax(1) == y).mean() == pytest.approx(best.value)
+    with pytest.raises(ValueError, match="another search"):
+        tfprune.search(model, data(model), 0.2, **arguments)
+    (folder / "search.json").write_text("[]")
+    with pytest.raises(ValueError, match="no record of a search"):
+        tfprune.search(model, data(model), 0.1, **arguments)
+    assert (folder / "search.json").read_text() == "[]"
+
+
+def test_the_smallest_file_is_chosen_by_size():
+    model = network()
+    found = tfprune.search(
+        model, data(model), 0.9, "size", train=cut_only, between=(0.5, 0.95), trials=2
+    )
+    sizes = [t.cost for t in found.trials]
+    assert sizes[1] < sizes[0]
+    assert found.best == 1
+    assert float(sizes[1]).is_integer()
+
+
+def test_it_prints_plots_and_saves(tmp_path):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    model = network()
+    found = tfprune.search(model, data(model), 0.1, train=cut_only, trials=2)
+    assert "accuracy may fall by 0.1 from 1.0000" in str(found)
+    found.to_json(tmp_path / "found.json")
+    saved = json.loads((tmp_path / "found.json").read_text())
+    assert saved["allocation"]["method"] == "global"
+    assert len(saved["trials"]) == 2
+    axes = found.plot()
+    assert len(axes.get_lines()) == 4
+
+
+def test_ties_go_to_the_more_accurate():
+    a, b = (Trial(0.5, 0.5, v, 0.5, True) for v in (0.8, 0.9))
+    assert better(b, a)
+    assert not better(a, b)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"max_accuracy_drop": -0.1}, ValueError, "Received: max_accuracy_drop=-0.1"),
+        ({"max_accuracy_drop": float("nan")}, ValueError, "max_accuracy_drop=nan"),
+        ({"objective": "speed"}, ValueError, "sparsity, size, latency"),
+        ({"train": None}, TypeError, "`train` must be a function"),
+        ({"trials": 0}, ValueError, "Received: trials=0"),
+        ({"between": (0.9, 0.5)}, ValueError, "least and the greatest"),
+        ({"between": 0.5}, ValueError, "least and the greatest"),
+        ({"metric": "f1"}, ValueError, "'accuracy', 'loss'"),
+        ({"metric": lambda y, p: float("inf")}, ValueError, "finite number"),
+    ],
+)
+def test_bad_arguments(arguments, error, message):
+    model = network()
+    with pytest.raises(error, match=message):
+        tfprune.search(model, data(model), **{"train": cut_only, **arguments})
+
+
+def test_data_without_labels():
+    model = network()
+    with pytest.raises(ValueError, match="shows only against labels"):
+        tfprune.search(model, data(model)[0], train=cut_only)

@@ -1,0 +1,155 @@
+"""What a search tried, and what it chose: a table, a curve, the model and its rules."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import keras
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from tfprune.allocate import Allocation
+from tfprune.results import Result
+
+UNITS = {"sparsity": "zeros", "size": "bytes", "latency": "ms"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One pruned and trained model.
+
+    Attributes:
+        sparsity: that was asked for.
+        reached: fraction of zeros in the weights that were pruned; None if the trial failed.
+        value: the metric after training; None if the trial failed.
+        cost: by the objective: 1 - zeros, bytes of the sparse float32 file, or milliseconds.
+        within: whether the value is inside the budget.
+        failure: why there is no value, empty if there is one.
+        file: name of the trained model in the search's folder, empty without a folder.
+    """
+
+    sparsity: float
+    reached: float | None
+    value: float | None
+    cost: float | None
+    within: bool
+    failure: str = ""
+    file: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchResult(Result):
+    """The sparsest model inside the budget, and all that was tried.
+
+    Attributes:
+        objective: "sparsity", "size" or "latency".
+        metric: that the budget is about.
+        dense: its value before pruning.
+        max_drop: the budget.
+        trials: in the order in which they were made.
+        best: number of the chosen trial; the one that lost least if none is inside the budget.
+        met: whether the chosen one is inside the budget.
+        reason: why it was chosen, or why none is inside.
+        model: the chosen model, stripped; None if every trial failed.
+        allocation: how its zeros were spread; its `rules` make the model again.
+
+    Example: `result = tfprune.search(model, (x, y), train=train); print(result); result.plot()`
+    """
+
+    objective: str
+    metric: str
+    dense: float
+    max_drop: float
+    trials: tuple[Trial, ...]
+    best: int | None
+    met: bool
+    reason: str
+    model: keras.Model | None
+    allocation: Allocation | None
+
+    @property
+    def rules(self) -> list:
+        """The rules of the chosen trial, for `tfprune.prune`; empty if every trial failed."""
+        return self.allocation.rules if self.allocation is not None else []
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as plain values, the model left out."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        del fields["model"]
+        fields["trials"] = [dataclasses.asdict(trial) for trial in self.trials]
+        fields["allocation"] = None if self.allocation is None else self.allocation.to_dict()
+        return fields
+
+    def table(self) -> Table:
+        """Return the table of trials that `print` shows, the chosen one marked."""
+        table = Table(
+            title=f"{self.metric} may fall by {self.max_drop:g} from {self.dense:.4f}",
+            box=box.SIMPLE_HEAD,
+        )
+        table.add_column("")
+        for name in ("asked", "zeros", self.metric, "lost", UNITS[self.objective]):
+            table.add_column(name, justify="right")
+        table.add_column("", overflow="fold")
+        for number, trial in enumerate(self.trials):
+            if trial.value is None or trial.reached is None or trial.cost is None:
+                table.add_row(
+                    "", f"{trial.sparsity:.1%}", "", "", "", "", f"failed: {trial.failure}"
+                )
+                continue
+            table.add_row(
+                "*" if number == self.best else "",
+                f"{trial.sparsity:.1%}",
+                f"{trial.reached:.1%}",
+                f"{trial.value:.4f}",
+                f"{self.dense - trial.value:.4f}",
+                _shown(self.objective, trial.cost),
+                "" if trial.within else "beyond the budget",
+            )
+        return table
+
+    def __rich__(self) -> Group:
+        """Return what rich prints: the table and the reason under it."""
+        return Group(self.table(), Text(self.reason))
+
+    def plot(self, axes: Any = None) -> Any:
+        """Draw the metric over sparsity with the budget's line; returns matplotlib axes."""
+        import matplotlib.pyplot as plt
+
+        if axes is None:
+            _, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+        done = sorted(
+            (t.reached, t.value)
+            for t in self.trials
+            if t.reached is not None and t.value is not None
+        )
+        axes.plot([x for x, _ in done], [y for _, y in done], marker="o")
+        axes.axhline(self.dense, color="grey", linestyle=":", label="dense")
+        axes.axhline(self.dense - self.max_drop, color="tab:red", linestyle="--", label="budget")
+        if self.best is not None and self.trials[self.best].reached is not None:
+            chosen = self.trials[self.best]
+            axes.plot([chosen.reached], [chosen.value], "*", markersize=16, label="chosen")
+        axes.set_xlabel("zeros in the pruned weights")
+        axes.set_ylabel(self.metric)
+        axes.legend()
+        return axes
+
+
+def _shown(objective: str, cost: float) -> str:
+    if objective == "sparsity":
+        return f"{1.0 - cost:.1%}"
+    return f"{cost:,.0f}" if objective == "size" else f"{cost:.3f}"
+
+
+def better(trial: Trial, other: Trial | None) -> bool:
+    """Tell whether a trial costs less than another; ties go to the higher value."""
+    if trial.cost is None or trial.value is None:
+        return False
+    if other is None or other.cost is None or other.value is None:
+        return True
+    if math.isclose(trial.cost, other.cost, rel_tol=1e-12):
+        return trial.value > other.value
+    return trial.cost < other.cost

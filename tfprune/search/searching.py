@@ -1,0 +1,261 @@
+"""`search`: prune harder and harder, train, and stop at the accuracy that may be lost."""
+
+from __future__ import annotations
+
+import math
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfprune import registry
+from tfprune.allocate import Allocation, Method, allocate
+from tfprune.benchmarking import benchmark
+from tfprune.channels import graph
+from tfprune.channels.batches import Batches
+from tfprune.evaluation import Judge, evaluate
+from tfprune.export import export_tflite
+from tfprune.metrics import Metric
+from tfprune.prune import prune
+from tfprune.schedules import PruningSchedule, check_sparsity
+from tfprune.search.record import Record
+from tfprune.search.result import UNITS, SearchResult, Trial, better
+from tfprune.sensitivity import Sensitivity
+from tfprune.strip import strip_pruning
+
+Train = Callable[[keras.Model], "keras.Model | None"]
+
+
+def search(
+    model: keras.Model,
+    data: Any,
+    max_accuracy_drop: float = 0.01,
+    objective: str = "sparsity",
+    train: Train | None = None,
+    *,
+    metric: str | Metric = "accuracy",
+    method: Method = "global",
+    schedule: PruningSchedule | None = None,
+    pattern: Any = "unstructured",
+    sensitivity: Sensitivity | None = None,
+    between: tuple[float, float] = (0.5, 0.99),
+    trials: int = 6,
+    folder: str | os.PathLike | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> SearchResult:
+    """Find the sparsest model that loses no more accuracy than allowed, training each trial.
+
+    Sparsities are tried by bisection: where a trial stays inside the budget the next one is
+    sparser, where it does not the next one is denser. Each trial starts from the model as it is.
+
+    Args:
+        model: a trained Sequential or Functional model of Keras 3; it is not changed.
+        data: held-out (inputs, labels), or batches of them, that the budget is measured on.
+        max_accuracy_drop: the budget, in the metric's own unit: 0.01 is one point of accuracy.
+        objective: what the chosen model has least of: "sparsity" (nonzero weights), "size" (bytes
+            of the sparse float32 `.tflite`), "latency" (milliseconds of that file here).
+        train: called with each wrapped model; compiles it and trains it with
+            `tfprune.UpdatePruningStep()`; may return another model in its place. The schedule has
+            to be done by its last step.
+        metric: "accuracy", "loss", or a function (labels, outputs) -> a number, larger is better.
+        method: how `tfprune.allocate` spreads the zeros.
+        schedule: how each trial gets to its sparsity; at once if None.
+        pattern: where zeros may stand.
+        sensitivity: for `method="sensitivity"`.
+        between: the least and the greatest sparsity to try.
+        trials: how many models are trained; each halves what is left between the two.
+        folder: where each trained model and `search.json` are kept; made if it does not exist. A
+            search that was interrupted goes on from there.
+        tell: called with a line of text as the work goes on.
+
+    Returns:
+        A `SearchResult`. If no trial is inside the budget, the one that lost least, with
+        `met=False` and the reason.
+
+    Example:
+
+    ```python
+    def train(pruned):
+        pruned.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        pruned.fit(x, y, epochs=4, callbacks=[tfprune.UpdatePruningStep()])
+
+    schedule = tfprune.PolynomialDecay(0.0, 0.9, begin_step=0, end_step=1000)
+    result = tfprune.search(model, (x_test, y_test), 0.01, train=train, schedule=schedule)
+    print(result)
+    result.model.save("pruned.keras")
+    ```
+
+    Raises:
+        ValueError, TypeError: an argument is out of range; data that are empty, misshaped or
+            without labels; a folder of another search. What `train` raises is recorded as a failed
+            trial, and the search goes on.
+    """
+    graph.require_graph(model)
+    _check(max_accuracy_drop, objective, train, trials, between)
+    batches = Batches(model, data)
+    dense = evaluate(model, batches, Judge(model, metric, "tfprune.search"))
+    say = tell or (lambda text: None)
+    options = {"method": method, "schedule": schedule, "pattern": pattern}
+    options["sensitivity"] = sensitivity
+    kept = Record(folder, _identity(model, dense, objective, max_accuracy_drop, options, between))
+    low, high = between
+    best: Trial | None = None
+    chosen: keras.Model | None = None
+    for number in range(trials):
+        # The first tries what is wanted most often; the ends are approached by halves.
+        sparsity = round((low + high) / 2, 6)
+        spread = allocate(model, sparsity, **options)
+        trial, made = kept.trial(number, sparsity), None
+        if trial is None:
+            say(f"Trial {number + 1} of {trials}: {sparsity:.1%} zeros")
+            trial, made = _run(
+                model, spread, train, batches, metric, objective, dense - max_accuracy_drop
+            )
+            trial = kept.add(number, trial, made)
+        if trial.within:
+            low = sparsity
+        else:
+            high = sparsity
+        if _preferred(trial, best):
+            best, chosen = trial, made if made is not None else kept.model(trial)
+    index = kept.trials.index(best) if best is not None else None
+    return SearchResult(
+        objective=objective,
+        metric=str(metric) if isinstance(metric, str) else getattr(metric, "__name__", "metric"),
+        dense=dense,
+        max_drop=float(max_accuracy_drop),
+        trials=tuple(kept.trials),
+        best=index,
+        met=best is not None and best.within,
+        reason=_reason(best, dense, max_accuracy_drop, kept.trials),
+        model=chosen,
+        allocation=allocate(model, best.sparsity, **options) if best is not None else None,
+    )
+
+
+def _run(
+    model: keras.Model,
+    spread: Allocation,
+    train: Any,
+    batches: Batches,
+    metric: str | Metric,
+    objective: str,
+    least: float,
+) -> tuple[Trial, keras.Model | None]:
+    """Prune, train and measure one model; a failure of the user's training is part of the trial."""
+    pruned = prune(model, spread)
+    try:
+        pruned = train(pruned) or pruned
+    except Exception as error:  # noqa: BLE001 -- whatever training raises must not end the search
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        return Trial(spread.sparsity, None, None, None, False, reason), None
+    stripped = strip_pruning(pruned)
+    judge = Judge(pruned if metric == "loss" else stripped, metric, "tfprune.search")
+    value = evaluate(stripped, batches, judge)
+    reached = _zeros(stripped, spread)
+    cost = _cost(objective, stripped, reached)
+    return Trial(spread.sparsity, reached, value, cost, value >= least - 1e-9), stripped
+
+
+def _zeros(model: keras.Model, spread: Allocation) -> float:
+    """Return the fraction of zeros in the weights that took part."""
+    found = total = 0
+    for row in spread.layers:
+        layer: Any = model
+        for name in row.layer.split("/"):
+            layer = layer.get_layer(name)
+        kernels = [w.variable.numpy() for w in registry.prunable_weights(layer)]
+        found += sum(int(np.count_nonzero(kernel == 0)) for kernel in kernels)
+        total += row.size
+    return found / total
+
+
+def _cost(objective: str, model: keras.Model, reached: float) -> float:
+    if objective == "sparsity":
+        return 1.0 - reached
+    with tempfile.TemporaryDirectory(prefix="tfprune-") as name:
+        path = pathlib.Path(name) / "model.tflite"
+        exported = export_tflite(model, path)
+        if objective == "size":
+            return float(exported.file_bytes)
+        (file,) = benchmark(path).files
+    assert file.median_ms is not None  # a file that fails raises
+    return file.median_ms
+
+
+def _preferred(trial: Trial, best: Trial | None) -> bool:
+    """Tell whether a trial is the better choice: inside the budget first, then by cost."""
+    if trial.value is None:
+        return False
+    if best is None or best.value is None:
+        return True
+    if trial.within != best.within:
+        return trial.within
+    return better(trial, best) if trial.within else trial.value > best.value
+
+
+def _reason(best: Trial | None, dense: float, max_drop: float, trials: list[Trial]) -> str:
+    if best is None or best.value is None:
+        return f"Every trial failed; the last one: {trials[-1].failure}"
+    lost = dense - best.value
+    if best.within:
+        return f"{best.reached:.1%} zeros cost {lost:.4f}, inside the budget of {max_drop:g}."
+    return (
+        f"No trial is inside the budget of {max_drop:g}: the one that lost least, with "
+        f"{best.reached:.1%} zeros, lost {lost:.4f}. Train longer, allow more, or lower `between`."
+    )
+
+
+def _check(drop: Any, objective: Any, train: Any, trials: Any, between: Any) -> None:
+    if isinstance(drop, bool) or not isinstance(drop, (int, float)) or not 0 <= drop < math.inf:
+        raise ValueError(
+            "`max_accuracy_drop` is how much the metric may fall, 0 or more: 0.01 is one point of "
+            f"accuracy. Received: max_accuracy_drop={drop!r}"
+        )
+    if objective not in UNITS:
+        raise ValueError(
+            f"`objective` must be one of {', '.join(UNITS)}. Received: objective={objective!r}"
+        )
+    if not callable(train):
+        raise TypeError(
+            "`train` must be a function that compiles and trains the wrapped model it is given, "
+            f"with `tfprune.UpdatePruningStep()` among the callbacks. Received: train={train!r}"
+        )
+    if isinstance(trials, bool) or not isinstance(trials, int) or trials < 1:
+        raise ValueError(f"`trials` is a whole number, 1 or more. Received: trials={trials!r}")
+    ends = tuple(between) if isinstance(between, (tuple, list)) else ()
+    if len(ends) != 2 or not check_sparsity(ends[0], "between") < check_sparsity(
+        ends[1], "between"
+    ):
+        raise ValueError(
+            "`between` holds the least and the greatest sparsity to try, such as (0.5, 0.99). "
+            f"Received: between={between!r}"
+        )
+
+
+def _identity(
+    model: keras.Model,
+    dense: float,
+    objective: str,
+    drop: float,
+    options: dict[str, Any],
+    between: tuple[float, float],
+) -> dict[str, Any]:
+    """Return what tells one search from another, the weights by their sum."""
+    total = sum(float(np.abs(v.numpy(), dtype=np.float64).sum()) for v in model.trainable_variables)
+    schedule = options["schedule"]
+    return {
+        "model": model.name,
+        "sum": round(total, 3),
+        "dense": round(dense, 6),
+        "objective": objective,
+        "max drop": float(drop),
+        "method": options["method"],
+        "schedule": None if schedule is None else schedule.get_config(),
+        "pattern": str(options["pattern"]),
+        "between": list(between),
+    }
