@@ -1,3 +1,4 @@
+import importlib
 import json
 import os
 import pathlib
@@ -13,6 +14,7 @@ import tfprune
 from tfprune import cli
 
 TFPRUNE = [sys.executable, "-c", "from tfprune.cli import main; main()"]
+COMMANDS = ("quickstart", "inspect", "benchmark", "explain", "export", "shrink", "count")
 ENVIRONMENT = {
     **os.environ,
     "PYTHONPATH": str(pathlib.Path(tfprune.__file__).parent.parent),
@@ -67,9 +69,7 @@ def test_version_and_help_load_nothing_heavy(tmp_path):
     assert needs_keras.returncode == 1, "the block does not block"
 
 
-@pytest.mark.parametrize(
-    "command", [[], ["quickstart"], ["inspect"], ["benchmark"], ["explain"], ["export"]]
-)
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
 def test_help_of_every_command_has_examples(command):
     result = call(*command, "--help")
     assert result.exit_code == 0
@@ -84,10 +84,18 @@ def examples():
     return [shlex.split(line)[2:] for line in lines if line.startswith("$ tfprune ")]
 
 
-def test_every_example_of_the_help_texts_can_be_run(monkeypatch):
-    from tfprune import benchmarking, quickstart, variants, weightfiles
+def test_every_example_of_the_help_texts_can_be_run(monkeypatch, tmp_path):
+    from tfprune import (
+        benchmarking,
+        channel_commands,
+        export,
+        quickstart,
+        variants,
+        weightfiles,
+    )
     from tfprune.export import explanation
     from tfprune.export.xnnpack.verdict import Verdict
+    from tfprune.variants import data as variants_data
 
     calls = []
 
@@ -99,9 +107,21 @@ def test_every_example_of_the_help_texts_can_be_run(monkeypatch):
         def to_json(self, *arguments):
             return "{}"
 
+        def save(self, path):
+            pathlib.Path(path).touch()
+
     def record(*arguments, **options):
         calls.append(arguments)
         return Result()
+
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("model.keras").write_text("a model")
+    monkeypatch.setattr(channel_commands, "_load", lambda path: path)
+    monkeypatch.setattr(importlib.import_module("tfprune.count"), "count", record)
+    shrink = importlib.import_module("tfprune.shrink")
+    monkeypatch.setattr(shrink, "shrink", lambda *_, **options: (record(), Result()))
+    monkeypatch.setattr(variants_data, "read_samples", lambda path: None)
+    monkeypatch.setattr(export, "export_tflite", lambda model, path, **_: path.touch())
 
     monkeypatch.setattr(quickstart, "quickstart", record)
     monkeypatch.setattr(weightfiles, "inspect_file", record)
@@ -112,6 +132,8 @@ def test_every_example_of_the_help_texts_can_be_run(monkeypatch):
     for arguments in examples():
         result = call(*arguments)
         assert (result.exit_code, result.stderr) == (0, ""), arguments
+        for path in tmp_path.glob("small.*"):
+            path.unlink()
     assert len(calls) == len(examples())
 
 
@@ -125,9 +147,7 @@ def test_examples_name_files_that_a_quickstart_writes():
 
 
 def test_help_names_every_command_and_dataset():
-    assert {"quickstart", "inspect", "benchmark", "explain", "export"} <= set(
-        call("--help").stdout.split()
-    )
+    assert set(COMMANDS) <= set(call("--help").stdout.split())
     from tfprune import datasets
 
     assert [choice.value for choice in cli.DatasetName] == list(datasets.NAMES)
@@ -215,8 +235,8 @@ def test_inspect_prints_json(model_file):
 
 HELD_BACK = """
 import os, sys
-from tfprune import cli
-with cli._without_native_chatter():
+from tfprune import console
+with console.without_native_chatter():
     os.write(2, b"native chatter\\n")
     print("a warning", file=sys.stderr)
     {then}

@@ -249,8 +249,13 @@ class TestErrors:
         with pytest.raises(ValueError, match="not built"):
             tfprune.count(keras.Sequential([layers.Dense(3)]))
 
-    def test_tf_keras(self):
-        import tf_keras
 
-        with pytest.raises(TypeError, match="tf_keras"):
-            tfprune.count(tf_keras.Sequential([tf_keras.layers.Dense(3, input_shape=(2,))]))
+def test_tf_keras():
+    import tf_keras
+
+    model = tf_keras.Sequential([tf_keras.layers.Dense(3, input_shape=(2,), name="dense")])
+    size = tfprune.count(model)
+    assert (size.parameters, size.macs) == (9, 6)
+    wrapped = tfprune.prune_low_magnitude(model, tfprune.ConstantSparsity(0.5, 0))
+    size = tfprune.count(wrapped)
+    assert (size.parameters, size.macs, size.wrapped) == (9, 6, 1)

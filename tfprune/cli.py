@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import os
 import pathlib
-import shutil
-import sys
-import tempfile
-from collections.abc import Iterator
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
+from tfprune import channel_commands
+from tfprune.console import complain, reported, without_native_chatter
 from tfprune.version import __version__
 
 app = typer.Typer(
@@ -112,7 +109,7 @@ def quickstart(
     Writes model.keras, one .tflite file per number format, TensorBoard logs and report.json.
     The digits take about a minute on two cores, the larger sets several minutes.
     """
-    with _reported(), _without_native_chatter():
+    with reported(), without_native_chatter():
         with Console(stderr=True).status("Loading TensorFlow"):
             from tfprune.quickstart import quickstart as prune_and_compare
         result = prune_and_compare(out, dataset.value, data_dir, overwrite=overwrite)
@@ -130,7 +127,7 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Show the sparsity of each weight in a model file."""
-    with _reported():
+    with reported():
         from tfprune.weightfiles import inspect_file
 
         result = inspect_file(file)
@@ -151,7 +148,7 @@ def explain(
 
     Exit code 1 if the file would give wrong results there, or not load.
     """
-    with _reported():
+    with reported():
         from tfprune.export.explanation import explain as explain_file
 
         result = explain_file(file)
@@ -248,7 +245,7 @@ def export(
     if overwrite and resume:
         raise typer.BadParameter("--overwrite starts anew, --resume goes on: choose one of them.")
     result = None
-    with _reported(), _without_native_chatter():
+    with reported(), without_native_chatter():
         with Console(stderr=True).status("Loading TensorFlow"):
             from tfprune.variants import export_variants
         with contextlib.suppress(KeyboardInterrupt):
@@ -269,10 +266,10 @@ def export(
             )
             Console().print(result)
     if result is None:
-        _complain(_interrupted(out))
+        complain(_interrupted(out))
         raise typer.Exit(130)
     if result.best is None:
-        _complain(f"Error: {result.choice}")
+        complain(f"Error: {result.choice}")
     if result.best is None or result.failed:
         raise typer.Exit(1)
 
@@ -362,7 +359,7 @@ def benchmark(
             raise typer.BadParameter(
                 f"--{name} is for --runtime {place.value} only. Received: --runtime {runtime.value}"
             )
-    with _reported():
+    with reported():
         from tfprune.benchmarking import benchmark as measure
         from tfprune.files import check_target
 
@@ -402,49 +399,5 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
     return name, tuple(int(part) for part in parts)
 
 
-@contextlib.contextmanager
-def _reported() -> Iterator[None]:
-    """Turn failures into one line on stderr and the command's exit code."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        _complain("Interrupted. Files that were finished are whole; nothing else was left.")
-        raise typer.Exit(130) from None
-    except BrokenPipeError:  # the reader of our output left, as in `tfprune inspect ... | head`
-        raise
-    except (ValueError, OSError, RuntimeError) as error:
-        _complain(f"Error: {error}")
-        raise typer.Exit(1) from None
-
-
-def _complain(message: str) -> None:
-    Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
-
-
-@contextlib.contextmanager
-def _without_native_chatter() -> Iterator[None]:
-    """Hold back what TensorFlow's C++ parts print while they load and run.
-
-    Their log level has no say over all of it, so file descriptor 2 is pointed at a temporary file;
-    what Python prints to `sys.stderr` still reaches the terminal. If the command fails in a way
-    that `_reported` does not explain, what was held back is printed.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    sys.stderr.flush()
-    python_stderr, descriptor = sys.stderr, os.dup(2)
-    with tempfile.TemporaryFile() as held, os.fdopen(os.dup(descriptor), "w", 1) as terminal:
-        os.dup2(held.fileno(), 2)
-        sys.stderr = terminal
-        try:
-            yield
-        except (ValueError, OSError, RuntimeError, KeyboardInterrupt):
-            raise
-        except BaseException:
-            held.seek(0)
-            shutil.copyfileobj(held, terminal.buffer)
-            raise
-        finally:
-            terminal.flush()
-            os.dup2(descriptor, 2)
-            os.close(descriptor)
-            sys.stderr = python_stderr
+app.command(epilog=channel_commands.SHRINK_EXAMPLES)(channel_commands.shrink)
+app.command(epilog=channel_commands.COUNT_EXAMPLES)(channel_commands.count)

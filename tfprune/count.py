@@ -15,6 +15,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from tfprune import conversion
 from tfprune.channels import graph, structure
 from tfprune.channels.structure import Structure
 from tfprune.channels.tracing import Term
@@ -132,8 +133,8 @@ def count(model: keras.Model, input_shape: Shape | Sequence[Shape] | None = None
     are in the figures of papers. A value that is zero counts as no MAC in `nonzero_macs`.
 
     Args:
-        model: a Sequential or Functional model of Keras 3, wrapped for pruning or not. Of wrapped
-            layers the weights inside count, masked.
+        model: a Sequential or Functional model, wrapped for pruning or not. Of wrapped layers the
+            weights inside count, masked. One of tf_keras is counted as its Keras 3 counterpart.
         input_shape: of one sample, such as (224, 224, 3), where the model leaves lengths open; a
             list of shapes for several inputs. Open lengths count as 1 without it.
 
@@ -149,18 +150,17 @@ def count(model: keras.Model, input_shape: Shape | Sequence[Shape] | None = None
     ```
 
     Raises:
-        TypeError: no Keras 3 model.
-        ValueError: a subclassed or unbuilt model, or an `input_shape` that it does not take.
+        TypeError: no Keras model.
+        ValueError: a subclassed or unbuilt model, a tf_keras one without counterpart in Keras 3,
+            or an `input_shape` that it does not take.
     """
-    if family(model) == "tf_keras":
-        raise TypeError(
-            "The MACs of a tf_keras model cannot be read; load it with Keras 3 (`import keras`), "
-            "which reads its .h5 file. `tfprune.summary` counts its weights. "
-            f"Received: {type(model).__module__}.{type(model).__name__}"
-        )
-    graph.require_graph(model)
+    kind = family(model)
+    if kind != "tf_keras":
+        graph.require_graph(model)
     wrapped = len(pruned_layers(model))
-    plain = room("keras").strip(model) if wrapped else model
+    plain = room(kind or "keras").strip(model) if wrapped else model
+    if kind == "tf_keras":
+        plain = conversion.to_keras3(plain)
     if input_shape is not None:
         plain = _at_shape(plain, input_shape)
     return _count(structure.read(plain), wrapped)

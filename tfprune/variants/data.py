@@ -96,6 +96,17 @@ def read_evaluation(data: Any) -> Given:
     return Given(_inputs(arrays), arrays[_LABELS], str(data), from_file=True)
 
 
+def read_samples(path: str | os.PathLike) -> Any:
+    """Return the inputs in a `.npz` or `.npy` file, or a pair (inputs, labels) if it holds "y".
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is of another kind, damaged, or holds objects.
+    """
+    arrays = _read(path)
+    return (_inputs(arrays), arrays[_LABELS]) if _LABELS in arrays else _inputs(arrays)
+
+
 def calibration_samples(given: Given, interface: Interface) -> list[Arrays]:
     """Return at most 300 samples that fit the model.
 

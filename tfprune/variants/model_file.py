@@ -60,8 +60,12 @@ def check_file(path: str | os.PathLike) -> pathlib.Path:
     return source
 
 
-def load(path: pathlib.Path) -> Any:
+def load(path: pathlib.Path, compiled: bool = False) -> Any:
     """Return the model in a file that `check_file` let pass.
+
+    Args:
+        path: of the file.
+        compiled: whether to compile a Keras 3 model as it was when it was saved.
 
     Raises:
         ValueError: it holds no model, or one that cannot be built here.
@@ -69,14 +73,14 @@ def load(path: pathlib.Path) -> Any:
     version = _keras_version(path)
     try:
         if version.startswith("3") or not version:
-            return keras.models.load_model(path, compile=False)
+            return keras.models.load_model(path, compile=compiled)
         with room("tf_keras").scope():  # loads tf_keras, and knows tfmot's wrappers
             return sys.modules["tf_keras"].models.load_model(path, compile=False)
     except _NO_LOAD as error:
         first = next((line for line in str(error).splitlines() if line.strip()), "")
         raise ValueError(
             f"The model in {str(path)!r} cannot be built: {first or type(error).__name__}. If it "
-            "has classes of your own, load it in Python and pass it on: "
+            "has classes of your own, load it in Python and pass it on, as in "
             "`tfprune.export_variants(model, out)`. "
             f"Received: a file of Keras {version or 'of unknown version'}"
         ) from error

@@ -1,0 +1,62 @@
+"""How commands behave in a terminal: a line for a failure, exit codes, no chatter of C++ parts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+
+import typer
+from rich.console import Console
+
+
+@contextlib.contextmanager
+def reported() -> Iterator[None]:
+    """Turn failures into one line on stderr and the command's exit code."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        complain("Interrupted. Files that were finished are whole; nothing else was left.")
+        raise typer.Exit(130) from None
+    except BrokenPipeError:  # the reader of our output left, as in `tfprune inspect ... | head`
+        raise
+    except (ValueError, OSError, RuntimeError) as error:
+        complain(f"Error: {error}")
+        raise typer.Exit(1) from None
+
+
+def complain(message: str) -> None:
+    """Print a line on stderr, in red if it is a terminal."""
+    Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def without_native_chatter() -> Iterator[None]:
+    """Hold back what TensorFlow's C++ parts print while they load and run.
+
+    Their log level has no say over all of it, so file descriptor 2 is pointed at a temporary file;
+    what Python prints to `sys.stderr` still reaches the terminal. If the command fails in a way
+    that `reported` does not explain, what was held back is printed.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stderr.flush()
+    python_stderr, descriptor = sys.stderr, os.dup(2)
+    with tempfile.TemporaryFile() as held, os.fdopen(os.dup(descriptor), "w", 1) as terminal:
+        os.dup2(held.fileno(), 2)
+        sys.stderr = terminal
+        try:
+            yield
+        except (ValueError, OSError, RuntimeError, KeyboardInterrupt):
+            raise
+        except BaseException:
+            held.seek(0)
+            shutil.copyfileobj(held, terminal.buffer)
+            raise
+        finally:
+            terminal.flush()
+            os.dup2(descriptor, 2)
+            os.close(descriptor)
+            sys.stderr = python_stderr
