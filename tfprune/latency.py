@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tfprune import strip
-from tfprune.export.convert import converted
+from tfprune.export.convert import named
 from tfprune.export.graph import Graph, read_graphs
 from tfprune.export.precision import sublayers
 from tfprune.export.xnnpack.verdict import FAST, judge, pointwise
@@ -129,7 +129,7 @@ def _plain(model: Any) -> Any:
 
 
 def _graph(model: Any) -> Graph:
-    return read_graphs(converted(model))[0]
+    return read_graphs(*named(model))[0]
 
 
 def _size(graph: Graph, index: int) -> int:

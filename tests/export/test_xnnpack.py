@@ -69,8 +69,8 @@ def test_the_rows_of_the_result(tmp_path):
     made = content(prune(plain(), {"first": 128, "second": 192}), tmp_path)
     rows = pointwise(read_graphs(made)[0])
     assert [(row.name, row.zeros, row.encoded) for row in rows] == [
-        ("first_1", 1.0, True),
-        ("second_1", 0.5, True),
+        ("first", 1.0, True),
+        ("second", 0.5, True),
     ]
 
 

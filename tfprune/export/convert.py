@@ -11,6 +11,7 @@ import numpy as np
 
 from tfprune.export.interface import Arrays, Interface, named_leaves
 from tfprune.export.interfaces import interface_of
+from tfprune.export.naming import Names, names_of
 from tfprune.export.precision import in_float32, rebuilt, sublayers
 from tfprune.export.quiet import quiet
 from tfprune.family import family, room
@@ -56,7 +57,12 @@ def trace(model: Any, interface: Interface) -> Any:
 
 
 def converted(model: Any) -> bytes:
-    """Return a model as a float32 `.tflite` file in memory, for a look at its graph.
+    """Return a model as a float32 `.tflite` file in memory; see `named`."""
+    return named(model)[0]
+
+
+def named(model: Any) -> tuple[bytes, Names]:
+    """Return a model as a float32 `.tflite` file in memory, and names of layers for its tensors.
 
     Args:
         model: built, without wrappers, of either family.
@@ -66,7 +72,8 @@ def converted(model: Any) -> bytes:
     """
     interface = interface_of(model, None, None)
     with in_float32(model) as ready:
-        return convert(ready, trace(ready, interface), interface, None, None)
+        function = trace(ready, interface)
+        return convert(ready, function, interface, None, None), names_of(ready, function)
 
 
 def convert(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 from tfprune.export.graph import read_graphs
 from tfprune.export.sparse import Storage, decide, left_dense
@@ -35,13 +36,14 @@ def check_sparse(sparse: object) -> None:
         raise ValueError(f"`sparse` must be 'auto', True or False. Received: sparse={sparse!r}")
 
 
-def plan(content: bytes, sparse: str | bool) -> Plan:
+def plan(content: bytes, sparse: str | bool, names: Callable[[str], str] = str) -> Plan:
     """Return which weights of a `.tflite` file to encode.
 
     Args:
         content: of the file, as the converter made it.
         sparse: "auto" encodes what saves bytes unless the file would be wrong somewhere; True does
             the same and raises if nothing can be encoded; False encodes nothing.
+        names: what to call a tensor in messages, by its name.
 
     Raises:
         ValueError: `sparse=True`, and nothing can be encoded, or it would make the file wrong.
@@ -52,7 +54,7 @@ def plan(content: bytes, sparse: str | bool) -> Plan:
         return Plan(left_dense(storage, "sparse=False"), verdict)
     worst = [
         judge(graph, {one.tensor for one in storage if one.graph == number and one.encoded})
-        for number, graph in enumerate(read_graphs(content))
+        for number, graph in enumerate(read_graphs(content, names))
         if any(one.graph == number and one.encoded for one in storage)
     ]
     if not worst:

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from tfprune import strip
-from tfprune.export import calibration, metadata, norms, runtime, samples, verify, zeros
+from tfprune.export import calibration, metadata, naming, norms, runtime, samples, verify, zeros
 from tfprune.export.convert import QUANTIZE, convert, trace
 from tfprune.export.encoding import check_sparse, plan
 from tfprune.export.interface import Arrays, Interface
@@ -111,16 +111,17 @@ def export_tflite(
         wanted = verify.keras_outputs(function, interface, compared)
         content = convert(ready, function, interface, quantize, calibrating)
         weights = zeros.used_weights(ready, function)
+        names = naming.names_of(ready, function)
     constants = constants_.read_constants(content)
     matched, absent = zeros.check_zeros(weights, constants)
-    planned = plan(content, sparse)
+    planned = plan(content, sparse, names)
     rows = _rows(constants, matched, planned.storage)
     order = {path: position for position, path in enumerate(weights)}
     rows.sort(key=lambda row: order.get(row.name, len(order)))
     notes = _notes(quantize, content, rows, absent)
     size = sum(row.size for row in rows)
     sparsity = sum(row.zeros for row in rows) / size if size else 0.0
-    content = rewrite(content, planned.storage, metadata.entry(sparsity, rules))
+    content = rewrite(content, planned.storage, metadata.entry(sparsity, rules), names)
     found: dict[str, Any] = {}
 
     def write_and_verify(temporary: pathlib.Path) -> None:

@@ -7,7 +7,9 @@ them here, whatever it is stored as.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -138,30 +140,41 @@ class _Tables:
     graph: Any
 
 
-def read_graphs(content: bytes) -> list[Graph]:
+def read_graphs(content: bytes, names: Callable[[str], str] = str) -> list[Graph]:
     """Return the subgraphs of a `.tflite` file.
+
+    Args:
+        content: of the file.
+        names: what to call a tensor, by the name that it has in the file.
 
     Raises:
         ValueError: the bytes are not a whole `.tflite` file.
     """
-    return flatbuffer.guarded(_read, content)
+    return flatbuffer.guarded(functools.partial(_read, names=names), content)
 
 
-def _read(content: bytes) -> list[Graph]:
+def _read(content: bytes, names: Callable[[str], str]) -> list[Graph]:
     from ai_edge_litert import schema_py_generated as schema
 
     model: Any = schema.Model.GetRootAs(content, 0)
     limit = [len(content)]
     return [
-        _graph(schema, model, model.Subgraphs(i), content, limit)
+        _graph(schema, model, model.Subgraphs(i), content, limit, names)
         for i in range(flatbuffer.count(model.SubgraphsLength(), limit))
     ]
 
 
-def _graph(schema: Any, model: Any, graph: Any, content: bytes, limit: list[int]) -> Graph:
+def _graph(
+    schema: Any,
+    model: Any,
+    graph: Any,
+    content: bytes,
+    limit: list[int],
+    names: Callable[[str], str],
+) -> Graph:
     count = flatbuffer.count
     tensors = tuple(
-        _tensor(schema, model, graph.Tensors(i), i, content)
+        _tensor(schema, model, graph.Tensors(i), i, content, names)
         for i in range(count(graph.TensorsLength(), limit))
     )
     operations, stored = [], {}
@@ -194,7 +207,9 @@ def _graph(schema: Any, model: Any, graph: Any, content: bytes, limit: list[int]
     )
 
 
-def _tensor(schema: Any, model: Any, table: Any, index: int, content: bytes) -> Tensor:
+def _tensor(
+    schema: Any, model: Any, table: Any, index: int, content: bytes, names: Callable[[str], str]
+) -> Tensor:
     dtype = flatbuffer.DTYPES.get(flatbuffer.names_of(schema.TensorType).get(table.Type(), ""), "")
     known = flatbuffer.bytes_of(model.Buffers(table.Buffer()), content)
     quantization: Any = table.Quantization()  # None for plain numbers
@@ -203,7 +218,7 @@ def _tensor(schema: Any, model: Any, table: Any, index: int, content: bytes) -> 
     shape = table.ShapeSignature if signature else table.Shape
     return Tensor(
         index,
-        flatbuffer.text_of(table.Name()),
+        names(flatbuffer.text_of(table.Name())),
         tuple(int(shape(i)) for i in range(signature or table.ShapeLength())),
         dtype,
         table.Buffer(),

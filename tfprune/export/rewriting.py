@@ -7,6 +7,7 @@ tensors share must not be written twice.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import flatbuffers
@@ -106,6 +107,14 @@ def store_sparse(model: Any, graph_index: int, index: int, sparse: SparseTensor)
         builtinOptions=schema.DensifyOptionsT(),
     )
     graph.operators.insert(0, operation)
+
+
+def rename(model: Any, names: Callable[[str], str]) -> None:
+    """Give every tensor another name."""
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            if tensor.name:
+                tensor.name = names(tensor.name.decode("utf-8", "replace"))
 
 
 def add_metadata(model: Any, name: str, content: bytes) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -71,7 +71,10 @@ def decide(content: bytes) -> list[Storage]:
 
 
 def rewrite(
-    content: bytes, storage: Iterable[Storage], metadata: tuple[str, bytes] | None = None
+    content: bytes,
+    storage: Iterable[Storage],
+    metadata: tuple[str, bytes] | None = None,
+    names: Callable[[str], str] | None = None,
 ) -> bytes:
     """Return the file with the weights that are to be encoded so, everything else as it was.
 
@@ -81,6 +84,7 @@ def rewrite(
         content: of the file.
         storage: what `decide` made of it, or less.
         metadata: name and content of an entry to add.
+        names: what to call a tensor, by the name that it has.
 
     Raises:
         ValueError: a file beyond 2 GB, of which something is to be encoded.
@@ -90,6 +94,8 @@ def rewrite(
         return content
     graphs = read_graphs(content)
     model = rewriting.unpack(content)
+    if names is not None:
+        rewriting.rename(model, names)
     for one in storage:
         if one.encoded:
             values = graphs[one.graph].values(one.tensor)

@@ -171,7 +171,7 @@ def _fault(layout: Layout, node: Node) -> Fault | None:
             return Fault(node, "with keepdims=True it mixes up the order of its axes", _FLAT)
     elif read == {True} and made == {False} and EXIT not in roles:
         pooled = _pixels(graph, node.inputs[0]) == 1
-        what = "it works channel by channel, and what follows does not know"
+        what = "its result would be laid out channel by channel, and is read pixel by pixel"
         return Fault(node, what, _FLAT if pooled else "")
     if made == {True} and read != {True} and ENTRY not in roles:
         return Fault(node, "it writes channel by channel what it read pixel by pixel")

@@ -224,7 +224,12 @@ def _can_run(operation: Operation, ready: set[int]) -> bool:
 def label(graph: Graph, node: Node) -> str:
     """Return how to call a node in a message: its kind and where it stands in the model."""
     kind = node.operation.kind
-    name = _place(graph.tensors[node.outputs[0]].name, kind) if node.outputs else ""
+    called = graph.tensors[node.outputs[0]].name if node.outputs else ""
+    if "/" not in called and node.filter is not None:
+        called = (
+            graph.constant(node.filter).name or called
+        )  # an output of the model: it is no place
+    name = _place(called, kind)
     return f"{kind} '{name}'" if name else kind
 
 

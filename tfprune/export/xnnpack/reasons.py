@@ -97,4 +97,11 @@ def blockade(layout: Layout) -> tuple[str, str]:
 def _blocked(layout: Layout, node: Node) -> tuple[str, str]:
     check = failing(node, layout.graph)
     assert check is not None
-    return f"{label(layout.graph, node)} {check.complaint}", check.advice
+    rest = [n for n in layout.nodes if n.number > node.number and n.kind == node.kind]
+    rest = [label(layout.graph, n) for n in rest if failing(n, layout.graph) is check]
+    if node.kind != nodes_.DEPTHWISE or not rest:
+        # Of full convolutions and unknown operations, another one may be fine where it stands.
+        return f"{label(layout.graph, node)} {check.complaint}", check.advice
+    others = f"{', '.join(rest[:4])}{' and more' if len(rest) > 4 else ''}"
+    advice = f"{check.advice} (there, and at {others})"
+    return f"{label(layout.graph, node)} {check.complaint}", advice

@@ -123,7 +123,8 @@ _THREE_BY_THREE = (
 _DEPTHWISE = (
     _DILATION,
     Check(
-        "has padding='same' with a stride, which pads one side more",
+        "pads one side more than the other (padding='same' with a stride, or "
+        "ZeroPadding2D(((0, 1), (0, 1))))",
         _window(lambda w: w.padding is not None),
         "put ZeroPadding2D(1) (5x5: 2) before it and use padding='valid'",
     ),
