@@ -107,9 +107,10 @@ class _Run:
         operation = call.operation
         if is_graph(operation):
             return self.graph(operation, [values[id(x)] for x in call.tensors])
-        args, kwargs = tree.map_structure(
-            lambda x: values.get(id(x), x) if graph.is_tensor(x) else x, (call.args, call.kwargs)
+        given: Any = tree.map_structure(
+            lambda x: values[id(x)] if graph.is_tensor(x) else x, (call.args, call.kwargs)
         )
+        args, kwargs = given
         return tree.flatten(operation(*args, **{**kwargs, **self._mode(operation)})) or []
 
     def _mode(self, operation: Any) -> dict[str, Any]:

@@ -102,6 +102,8 @@ class Batches:
             inputs, labels, weights = self._split(data)
             whole = self._by_input(inputs), labels, weights
             size = self._whole_size(whole)
+            for array, wanted in zip(whole[0], self._inputs, strict=True):
+                self._checked(array, wanted)
             return lambda: (_slice(whole, n) for n in range(0, size, BATCH)), False
         if not hasattr(data, "__iter__"):
             raise TypeError(

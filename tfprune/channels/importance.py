@@ -52,7 +52,7 @@ def of_kernels(atoms: Atoms, score: Score, roles: tuple[str, ...] = ("in", "out"
     shares = {}
     for number, place in enumerate(atoms.places):
         depthwise = place.role == "each" and len(place.variable.shape) > 2
-        if place.role in roles or depthwise:
+        if (place.role in roles or depthwise) and _by_atom(atoms, place.ids)[1].any():
             shares[number] = by_position(place, score)
     return combine(atoms, shares, relative=True)
 
@@ -84,7 +84,7 @@ def by_position(place: Place, score: Score) -> np.ndarray:
         raise ValueError(
             "An importance function gets an array (channels, values of each) and returns a score "
             f"for each channel, of shape ({weights.shape[0]},). Received: shape {found.shape} for "
-            f"'{place.variable.path}'"
+            f"'{place.layer}/{place.name}'"
         )
     return require_finite(found, place)
 
@@ -93,7 +93,7 @@ def require_finite(found: np.ndarray, place: Place) -> np.ndarray:
     """Return the scores of a place, or raise a `ValueError` that names it."""
     if not np.isfinite(found).all():
         raise ValueError(
-            f"The importance of '{place.variable.path}' is not finite: the weights hold NaN or "
+            f"The importance of '{place.layer}/{place.name}' is not finite: the weights hold NaN or "
             "infinite values, or the importance function divides by zero. "
             f"Received: {found[~np.isfinite(found)][:3]}"
         )
@@ -136,8 +136,11 @@ def add(atoms: Atoms, shares: dict[int, np.ndarray]) -> np.ndarray:
     return np.where(places > 0, total, np.inf)
 
 
-def _by_atom(atoms: Atoms, ids: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _by_atom(
+    atoms: Atoms, ids: np.ndarray, found: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the sum of scores for each atom, and how many they are."""
+    found = np.ones(ids.size) if found is None else found
     atom = np.where(ids < 0, -1, atoms.of[ids])
     inside = atom >= 0
     sums = np.bincount(atom[inside], found[inside], minlength=atoms.count).astype(float)

@@ -82,7 +82,8 @@ class Scorer:
         if importance == "taylor":
             shares = gradients.measure(structure, self._data, self._model)
             for number, found in shares.items():
-                _require_finite(found, f"the weight '{atoms.places[number].variable.path}'")
+                place = atoms.places[number]
+                _require_finite(found, f"'{place.layer}/{place.name}'")
             return importance_.add(atoms, shares)
         statistic = activations.STATISTICS[importance]
         measured = activations.measure(structure, self._data, statistic)
