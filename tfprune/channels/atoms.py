@@ -113,7 +113,7 @@ def find(trace: Trace) -> Atoms:
     atom, place = np.divmod(pairs, max(len(places), 1))
     return Atoms(
         of=of,
-        family=_families(atom, place, times, free.size),
+        family=_families(*_with_pieces(atom, place, times, trace, of), free.size),
         places=places,
         atom=atom,
         place=place,
@@ -128,6 +128,28 @@ def _positions(places: tuple[Place, ...]) -> tuple[np.ndarray, np.ndarray]:
     ids = np.concatenate([np.empty(0, int), *(p.ids for p in places)])
     where = np.repeat(np.arange(len(places)), [p.ids.size for p in places])
     return ids[ids >= 0], where[ids >= 0]
+
+
+def _with_pieces(
+    atom: np.ndarray, place: np.ndarray, times: np.ndarray, trace: Trace, of: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Add the pieces that slices cut out to the places.
+
+    What goes through one slice is not interchangeable with what goes through another, even where
+    both end in the same kernel; and as each family keeps something, no slice becomes empty.
+    """
+    if not trace.pieces:
+        return atom, place, times
+    marks = []
+    for number, ids in enumerate(trace.pieces):
+        inside = of[ids[ids >= 0]]
+        marks.append((number, *np.unique(inside[inside >= 0], return_counts=True)))
+    first = len(trace.places)
+    atoms = np.concatenate([atom, *(found for _, found, _ in marks)])
+    places = np.concatenate([place, *(np.full(f.size, first + n) for n, f, _ in marks)])
+    counts = np.concatenate([times, *(c for _, _, c in marks)])
+    order = np.lexsort((places, atoms))
+    return atoms[order], places[order], counts[order]
 
 
 def _families(atom: np.ndarray, place: np.ndarray, times: np.ndarray, count: int) -> np.ndarray:

@@ -20,7 +20,7 @@ History = list[dict[str, Any]]
 def history(structure: Structure, removed: np.ndarray) -> History:
     """Return what was removed, each atom where it is found first."""
     atoms = structure.atoms
-    gone = np.zeros(atoms.count, bool)
+    gone = np.zeros(atoms.count + 1, bool)  # the last stands for what must stay
     gone[removed] = True
     found: History = []
     for place in atoms.places:

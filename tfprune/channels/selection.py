@@ -117,12 +117,14 @@ def _families(atoms: Atoms, scores: np.ndarray, candidate: np.ndarray):
 
 
 def multiplicity(atoms: Atoms) -> np.ndarray:
-    """Return, for each family, how many positions of a kernel's outputs an atom takes.
+    """Return, for each family, how many channels of a layer an atom takes.
 
-    More than 1 for groups, which lose the same position each.
+    More than 1 for groups, which lose the same position each; the fewest where several layers make
+    its channels. The gates of a recurrent unit are one.
     """
-    found = np.ones(atoms.sizes().size, int)
-    out = np.array([p.role == "out" for p in atoms.places], bool)
-    makes = out[atoms.place] if atoms.place.size else np.zeros(0, bool)
-    np.maximum.at(found, atoms.family[atoms.atom[makes]], atoms.times[makes])
-    return found
+    found = np.full(atoms.sizes().size, np.iinfo(int).max)
+    blocks = np.array([p.blocks if p.role == "out" else 0 for p in atoms.places], int)
+    own = blocks[atoms.place] if atoms.place.size else np.zeros(0, int)
+    times = atoms.times[own > 0] // own[own > 0]
+    np.minimum.at(found, atoms.family[atoms.atom[own > 0]], times)
+    return np.where(found == np.iinfo(int).max, 1, found)

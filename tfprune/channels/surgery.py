@@ -47,8 +47,11 @@ class Surgeon:
         """Return the smaller model, with its weights."""
         small = self._graph(self._model)
         pairs = [(self._model, small), *self._made.values()]
-        # A model that is frozen freezes what is in it, so models come first; layers had their own.
-        for old, new in sorted(pairs, key=lambda pair: not is_graph(pair[0])):
+        # A model that is frozen freezes what is in it, so models come first, the outer before the
+        # inner, which were made before it.
+        models = [pair for pair in pairs if is_graph(pair[0])]
+        rest = [pair for pair in pairs if not is_graph(pair[0])]
+        for old, new in [models[0], *reversed(models[1:]), *rest]:
             if isinstance(old, keras.layers.Layer) and old.trainable != new.trainable:
                 new.trainable = old.trainable
         for old, new in pairs:
@@ -106,7 +109,9 @@ class Surgeon:
         found = {}
         for old, track in zip(olds, self._trace.heads[id(model)], strict=True):
             shape = kept_shape(track, self._keep)
-            found[id(old)] = keras.Input(batch_shape=shape, dtype=old.dtype, name=old.name)
+            found[id(old)] = keras.Input(
+                batch_shape=shape, dtype=old.dtype, name=old.name, sparse=old.sparse
+            )
         return found
 
     def _arguments(self, step: Step) -> tuple[tuple, dict]:

@@ -37,6 +37,7 @@ class Place:
         role: "in" where a kernel reads channels, "out" where it makes them, "each" where a value
             belongs to one (a bias, a norm, a depthwise kernel).
         ids: channel number of each position.
+        blocks: how often a channel lies here because a layer has so many gates.
     """
 
     layer: str
@@ -45,6 +46,7 @@ class Place:
     axis: int
     role: str
     ids: np.ndarray
+    blocks: int = 1
 
     @property
     def name(self) -> str:
@@ -92,6 +94,8 @@ class Trace:
         steps: by the id of a graph (nested ones too), its calls, in order.
         heads: by the id of a graph, the tracks of its inputs.
         readers: (layer path, graph, symbolic tensor, channel numbers) of what kernels read.
+        pieces: channel numbers that one slice or split cuts out.
+        tracked: by the id of a layer with one configuration for all its calls, what went in.
         unknown: (layer path, type) of what no rule is known for.
     """
 
@@ -103,6 +107,8 @@ class Trace:
     steps: dict[int, list[Step]] = dataclasses.field(default_factory=dict)
     heads: dict[int, list[Track]] = dataclasses.field(default_factory=dict)
     readers: list[tuple[str, Any, Any, np.ndarray]] = dataclasses.field(default_factory=list)
+    pieces: list[np.ndarray] = dataclasses.field(default_factory=list)
+    tracked: dict[int, list[Track]] = dataclasses.field(default_factory=dict)
     unknown: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
 
@@ -148,7 +154,7 @@ class Visit:
 
     # -- Facts -----------------------------------------------------------------------------------
 
-    def ids(self, variable: Any, axis: int, role: str = "each") -> np.ndarray:
+    def ids(self, variable: Any, axis: int, role: str = "each", blocks: int = 1) -> np.ndarray:
         """Return the channel numbers along an axis of a variable, the same at every call.
 
         An axis of length 1 has none: its one channel cannot be removed.
@@ -157,18 +163,19 @@ class Visit:
             variable: of the layer.
             axis: of the variable.
             role: see `Place`.
+            blocks: see `Place`.
         """
         axis %= len(variable.shape)
         key = (id(variable), axis)
         if key not in self.trace.places:
             ids = self.new(int(variable.shape[axis]))
-            place = Place(self.path, self.owner, variable, axis, role, ids)
+            place = Place(self.path, self.owner, variable, axis, role, ids, blocks)
             self.trace.places[key] = place
         return self.trace.places[key].ids
 
-    def makes(self, variable: Any, axis: int) -> np.ndarray:
+    def makes(self, variable: Any, axis: int, blocks: int = 1) -> np.ndarray:
         """Return the channel numbers that a kernel makes, along one of its axes."""
-        return self.ids(variable, axis, "out")
+        return self.ids(variable, axis, "out", blocks)
 
     def reads(self, variable: Any, axis: int, ids: np.ndarray, tensor: int | None = 0) -> None:
         """State that a kernel reads channels along one of its axes.
@@ -253,16 +260,18 @@ class Visit:
 
     def same_at_every_call(self) -> None:
         """State that the layer has one configuration, so that each of its calls loses the same."""
-        for step in self.trace.steps.get(id(self.graph), []):
-            if step.call.operation is not self.layer:
-                continue
-            for old, new in zip(step.inputs, self.tracks, strict=True):
-                if old.ids.shape == new.ids.shape:
-                    self.equate(old.ids, new.ids)
-                else:
-                    reason = f"'{self.path}' is called on tensors of several shapes"
-                    self.freeze(old, reason)
-                    self.freeze(new, reason)
+        earlier = self.trace.tracked.setdefault(id(self.layer), self.tracks)
+        reason = f"'{self.path}' is called on tensors of several shapes"
+        for old, new in zip(earlier, self.tracks, strict=True):
+            if old.ids.shape == new.ids.shape:
+                self.equate(old.ids, new.ids)
+            else:
+                self.freeze(old, reason)
+                self.freeze(new, reason)
+
+    def piece(self, ids: np.ndarray) -> None:
+        """State that a slice cuts these channels out, so that some of them must stay."""
+        self.trace.pieces.append(np.unique(ids))
 
     def positions(self, *axes: int, output: int = 0) -> int:
         """Return how many elements an output has without the given axes; unknown lengths are 1."""
@@ -332,8 +341,32 @@ class _Visitor:
             return visit.give_up(
                 f"it goes through '{visit.path}', a {kind}, for which no rule is known"
             )
+        if getattr(layer, "quantization_mode", None) or getattr(layer, "lora_enabled", False):
+            return visit.give_up(f"'{visit.path}' holds its weights in another form (int8 or LoRA)")
+        _freeze_masks(visit)
         tracks = rule(visit)
-        return [tracks] if isinstance(tracks, Track) else list(tracks)
+        tracks = [tracks] if isinstance(tracks, Track) else list(tracks)
+        if not all(map(_fits, tracks, visit.shapes)):
+            return visit.give_up(f"'{visit.path}' is called in a way that is not known")
+        return tracks
+
+
+_MASKS = ("mask", "attention_mask", "query_mask", "key_mask", "value_mask")
+
+
+def _freeze_masks(visit: Visit) -> None:
+    """Rules look at data; what tells which of the data count stays as it is."""
+    if len(visit.tracks) > 1 and isinstance(visit.layer, keras.layers.Layer):
+        for name in _MASKS:
+            for track in tree.flatten(visit.argument(name)):
+                if isinstance(track, Track):
+                    visit.freeze(track, f"it is a mask of '{visit.path}'")
+
+
+def _fits(track: Track, shape: Sequence[int | None]) -> bool:
+    """Tell whether a track has a number for each element (a constant among them has none)."""
+    pairs = zip(track.ids.shape, known(shape), strict=True)
+    return all(n == 1 or n == length for n, length in pairs)
 
 
 def own_name(layer: Any, variable: Any) -> str:

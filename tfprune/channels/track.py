@@ -9,6 +9,7 @@ rule of its own.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -80,13 +81,36 @@ def compress(ids: np.ndarray) -> np.ndarray:
 
 
 def reshape(track: Track, shape: Sequence[int | None]) -> Track | None:
-    """Return the track after a reshape; None if lengths are unknown where that matters."""
+    """Return the track after a reshape; None if lengths are unknown where that matters.
+
+    Unknown lengths are tried out with primes that divide no known one: if the channels then change
+    along an axis of unknown length, no number could be given to them.
+    """
     if not track.tracked:
         return untracked(shape)
-    ids = full(track)
-    if ids.size != math.prod(known(shape)):
+    before = _tried(track.shape, _other_primes(track.shape, shape))
+    after = _tried(shape, _other_primes(track.shape, shape))
+    free = [axis for axis, n in enumerate(shape) if n is None]
+    total = math.prod(before)
+    if free:  # those before the last are as they were: the batch, most of the time
+        rest = math.prod(n for axis, n in enumerate(after) if axis != free[-1])
+        after[free[-1]] = total // rest if rest else 0
+    if math.prod(after) != total:
         return None
-    return Track(tuple(shape), compress(ids.reshape(known(shape))))
+    ids = compress(np.broadcast_to(track.ids, before).reshape(after))
+    return None if any(ids.shape[axis] > 1 for axis in free) else Track(tuple(shape), ids)
+
+
+def _other_primes(*shapes: Sequence[int | None]) -> list[int]:
+    """Return primes, one for each axis, that divide none of the known lengths."""
+    lengths = math.prod(n for shape in shapes for n in shape if n)
+    primes = (n for n in itertools.count(2) if all(n % d for d in range(2, math.isqrt(n) + 1)))
+    return list(itertools.islice((p for p in primes if lengths % p), max(map(len, shapes))))
+
+
+def _tried(shape: Sequence[int | None], primes: list[int]) -> list[int]:
+    trial = iter(primes)
+    return [next(trial) if n is None else n for n in shape]
 
 
 def transpose(track: Track, axes: Sequence[int]) -> Track:

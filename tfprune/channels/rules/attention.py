@@ -57,7 +57,9 @@ def _trace(visit: Visit, heads: dict[str, np.ndarray], dims: dict[str, np.ndarra
     """
     given, parts = _inputs(visit), _parts(visit.layer)
     assert given is not None
-    for name in ("query", "key", "value"):
+    # A gate is made of the query and multiplied with what the heads give.
+    given["gate"], heads["gate"], dims["gate"] = given["query"], heads["query"], dims["value"]
+    for name in [one for one in ("query", "key", "value", "gate") if one in parts]:
         part = parts[name]
         tensor = next(n for n, track in enumerate(visit.tracks) if track is given[name])
         visit.reads(part.kernel, 0, visit.channels(given[name], -1), tensor)
@@ -74,10 +76,6 @@ def _trace(visit: Visit, heads: dict[str, np.ndarray], dims: dict[str, np.ndarra
     ids = visit.makes(end.kernel, 2)
     if end.bias is not None:
         visit.equate(visit.ids(end.bias, 0), ids)
-    if "gate" in parts:
-        visit.freeze(heads["query"], f"'{visit.path}' has a gate")
-        visit.freeze(dims["value"], f"'{visit.path}' has a gate")
-        visit.freeze(visit.channels(given["query"], -1), f"'{visit.path}' has a gate")
     pairs = _positions(given["query"]) * _positions(given["key"])
     kernel, value = parts["query"].kernel, parts["value"].kernel
     visit.multiplies_activations(pairs, [(kernel, 1), (kernel, 2)])
@@ -143,7 +141,8 @@ def grouped_query(visit: Visit) -> list[Track]:
     if given is not None:
         stream = visit.channels(given["query"], -1)
         visit.equate(visit.makes(parts["attention_output"].kernel, 2), stream)
-    visit.equate(many, np.repeat(few, many.size // few.size), f"'{visit.path}' has one kv head")
+    if few.size > 1:  # the one key-value head stays whatever reads it
+        visit.equate(many, np.repeat(few, many.size // few.size))
     dims = visit.makes(parts["query"].kernel, 2)
     return _trace(
         visit,

@@ -119,6 +119,7 @@ def _embedding_config(layer: Any, count: table.Count, *_: Any) -> dict[str, Any]
 @table.layers(layers.Embedding, config=_embedding_config)
 def embedding(visit: Visit) -> Track:
     """Columns of the table are the output's channels."""
+    visit.freeze(visit.track, f"'{visit.path}' looks it up in a table")
     return visit.along(visit.makes(visit.layer.embeddings, 1))
 
 
@@ -189,9 +190,11 @@ if hasattr(layers, "ReversibleEmbedding"):
         layer = visit.layer
         ids = visit.makes(layer.embeddings, 1)
         if not visit.argument("reverse"):
-            return visit.along(ids)
-        visit.reads(layer.embeddings, 1, visit.channels(visit.track, -1))
-        visit.multiplies(layer.embeddings, visit.positions(0, -1))
-        if getattr(layer, "reverse_embeddings", None) is not None:  # not tied
-            visit.equate(visit.ids(layer.reverse_embeddings, 0), ids)
+            return embedding(visit)
+        read, axis = layer.embeddings, 1
+        if not layer.tie_weights:
+            read, axis = layer.reverse_embeddings, 0
+            visit.equate(visit.ids(read, axis, "in"), ids)  # there is one setting for both
+        visit.reads(read, axis, visit.channels(visit.track, -1))
+        visit.multiplies(read, visit.positions(0, -1))
         return untracked(visit.shapes[0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import keras
@@ -45,7 +44,7 @@ _PLAIN_ACTIVATIONS = (layers.ReLU, layers.LeakyReLU, layers.ELU)
 @table.layers(
     *(layers.ReLU, layers.LeakyReLU, layers.ELU, layers.Identity, layers.ActivityRegularization),
     *(layers.Dropout, layers.GaussianDropout, layers.GaussianNoise, layers.AlphaDropout),
-    *(layers.SpatialDropout1D, layers.SpatialDropout2D, layers.SpatialDropout3D, layers.Masking),
+    *(layers.SpatialDropout1D, layers.SpatialDropout2D, layers.SpatialDropout3D),
 )
 @table.inside_keras("convnext", "StochasticDepth")
 @table.operations(
@@ -77,8 +76,13 @@ def per_channel(visit: Visit, variable: Any, axes: Any) -> Track:
     """State that a variable holds a value for each position along some axes of the input."""
     track = visit.track
     for own, axis in enumerate(axes):
-        if axis in track.axes and int(variable.shape[own]) > 1:
-            visit.equate(visit.ids(variable, own), visit.channels(track, axis))
+        if int(variable.shape[own]) == 1:
+            continue
+        ids = visit.ids(variable, own)
+        if axis in track.axes:
+            visit.equate(ids, visit.channels(track, axis))
+        else:  # of a layer that is shared: its other calls must leave the variable as it is, too
+            visit.freeze(ids, f"'{visit.path}' works on what has no channels there")
     return Track(visit.shapes[0], track.ids)
 
 
@@ -99,6 +103,13 @@ def _softmax(visit: Visit, axis: Any) -> Track:
     axes = range(rank) if axis is None else np.atleast_1d(axis)
     if {int(a) % rank for a in axes} & set(visit.track.axes):
         visit.freeze(visit.track, f"the softmax '{visit.path}' is taken over channels")
+    return Track(visit.shapes[0], visit.track.ids)
+
+
+@table.layers(layers.Masking)
+def masking(visit: Visit) -> Track:
+    """A step is masked if all of its channels are the mask value."""
+    visit.freeze(visit.track, f"'{visit.path}' looks at all channels of a step")
     return Track(visit.shapes[0], visit.track.ids)
 
 
@@ -125,7 +136,7 @@ def clip(visit: Visit) -> Track:
 @table.inside_keras("inception_resnet_v2", "CustomScaleLayer")
 def merge(visit: Visit) -> Track:
     """State that channels which are added, multiplied or compared are one."""
-    return combine(visit, visit.tracks)
+    return combine(visit, [*visit.tracks, *constants(visit)])
 
 
 @table.operations(
@@ -135,11 +146,14 @@ def merge(visit: Visit) -> Track:
 )
 def binary(visit: Visit) -> Track:
     """Like `merge`, where operands may also be numbers and arrays."""
-    operands = list(visit.tracks)
-    for value in keras.tree.flatten((visit.call.args, visit.call.kwargs)):
-        if hasattr(value, "shape") and not isinstance(value, keras.KerasTensor):
-            operands.append(untracked(tuple(value.shape)))
-    return combine(visit, operands)
+    return combine(visit, [*visit.tracks, *constants(visit)])
+
+
+def constants(visit: Visit) -> list[Track]:
+    """Return tracks of the arrays and variables among the arguments."""
+    values = keras.tree.flatten((visit.call.args, visit.call.kwargs))
+    arrays = [v for v in values if hasattr(v, "shape") and not isinstance(v, keras.KerasTensor)]
+    return [untracked(tuple(v.shape)) for v in arrays]
 
 
 def combine(visit: Visit, tracks: list[Track]) -> Track:
@@ -159,8 +173,9 @@ def combine(visit: Visit, tracks: list[Track]) -> Track:
     result = np.full((1,) * rank, NONE)
     covered = False
     for own, ids in operands:
-        if (ids < 0).all() and math.prod(n for a, n in enumerate(own) if a in axes) == 1:
-            continue  # a scalar, or one value for all channels
+        if axes and all(own[a] == 1 for a in axes):  # a scalar, or one value for all channels
+            visit.freeze(ids, f"'{visit.path}' puts it together with every channel of another")
+            continue
         if not covered:
             result, covered = ids, True
             continue
@@ -172,7 +187,7 @@ def combine(visit: Visit, tracks: list[Track]) -> Track:
 
 def _lifted(shape: tuple, rank: int) -> tuple[int, ...]:
     wide = (1,) * (rank - len(shape)) + tuple(shape)
-    return tuple(1 if n is None else int(n) for n in wide)
+    return tuple(0 if n is None else int(n) for n in wide)
 
 
 def _lift(ids: np.ndarray, rank: int) -> np.ndarray:

@@ -53,10 +53,9 @@ if hasattr(layers, "RMSNormalization"):
 
 
 def _group_config(layer: Any, count: table.Count, inputs: Any, outputs: Any) -> dict[str, Any]:
-    before = int(layer.gamma.shape[0]) if layer.gamma is not None else None
-    after = inputs[0][layer.axis]
-    one_each = layer.groups == (before if before is not None else layer.groups)
-    return {"groups": after} if one_each and before is not None else {}
+    own = layer.gamma if layer.gamma is not None else layer.beta
+    one_each = own is not None and layer.groups == int(own.shape[0])
+    return {"groups": inputs[0][layer.axis]} if one_each else {}
 
 
 @table.layers(layers.GroupNormalization, config=_group_config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 import numpy as np
 from keras import layers
 
@@ -42,11 +43,13 @@ def _cell(visit: Visit, layer: Any, ids: np.ndarray, positions: int) -> np.ndarr
     blocks = np.tile(units, gates)
     visit.reads(cell.kernel, -2, ids)
     for variable in (cell.kernel, cell.recurrent_kernel):
-        visit.equate(visit.makes(variable, -1), blocks)
+        visit.equate(visit.makes(variable, -1, gates), blocks)
         visit.multiplies(variable, positions)
     bias = getattr(cell, "bias", None)
     if bias is not None:  # two rows for a GRU that resets after the matrix product
         visit.equate(visit.ids(bias, -1), blocks)
+    for state in keras.tree.flatten(layer.states) if layer.stateful else []:
+        visit.equate(visit.ids(state, _state_axis(layer, len(state.shape))), units)
     for name in ("activation", "recurrent_activation"):
         activate(visit, getattr(cell, name, None), units)
     return units
@@ -55,6 +58,10 @@ def _cell(visit: Visit, layer: Any, ids: np.ndarray, positions: int) -> np.ndarr
 def _channel_axis(layer: Any, rank: int) -> int:
     first = isinstance(layer, _CONVOLUTIONAL) and layer.cell.data_format == "channels_first"
     return 2 if first else rank - 1
+
+
+def _state_axis(layer: Any, rank: int) -> int:
+    return _channel_axis(layer, rank + 1) - 1  # a state has no axis of steps
 
 
 def _positions(visit: Visit, layer: Any, steps: int) -> int:
@@ -76,10 +83,9 @@ def _outputs(visit: Visit, layer: Any, units: np.ndarray) -> list[Track]:
     """Return the tracks of a layer's output and of the states that it may return."""
     found = []
     for index, shape in enumerate(visit.shapes):
-        first = isinstance(layer, _CONVOLUTIONAL) and layer.cell.data_format == "channels_first"
         sequences = layer.return_sequences and index == 0
-        axis = (2 if sequences else 1) if first else len(shape) - 1
-        found.append(visit.along(units, axis, index))
+        axis = _channel_axis if sequences else _state_axis
+        found.append(visit.along(units, axis(layer, len(shape)), index))
     return found
 
 
@@ -91,21 +97,26 @@ def recurrent(visit: Visit) -> list[Track]:
     ids = visit.channels(track, axis)
     steps = known(track.shape)[1]
     units = _cell(visit, layer, ids, _positions(visit, layer, steps))
-    for state in visit.tracks[1:]:  # initial states
-        visit.equate(visit.channels(state, -1), units, f"'{visit.path}' starts from it")
+    for state in keras.tree.flatten(visit.argument("initial_state")):
+        if isinstance(state, Track):
+            found = visit.channels(state, _state_axis(layer, len(state.shape)))
+            visit.equate(found, units, f"'{visit.path}' starts from it")
     return _outputs(visit, layer, units)
 
 
-def _wrapped(name: str, layer: Any, changes: dict[str, Any], config: dict) -> dict[str, Any]:
-    inner = dict(config[name])
+def _wrapped(name: str, changes: dict[str, Any], config: dict) -> dict[str, Any]:
+    """Change the configuration of a wrapped layer, which Keras would build in its old shape."""
+    inner = {key: value for key, value in config[name].items() if key != "build_config"}
     inner["config"] = {**inner["config"], **changes}
     return {name: inner}
 
 
 def _bidirectional_config(layer: Any, count: table.Count, *_: Any) -> dict[str, Any]:
     config = layer.get_config()
-    forward = _wrapped("layer", layer, _config(layer.forward_layer, count), config)
-    return forward | _wrapped("backward_layer", layer, _config(layer.backward_layer, count), config)
+    if any(type(one) not in _GATES for one in (layer.forward_layer, layer.backward_layer)):
+        return {}
+    forward = _wrapped("layer", _config(layer.forward_layer, count), config)
+    return forward | _wrapped("backward_layer", _config(layer.backward_layer, count), config)
 
 
 @table.layers(layers.Bidirectional, config=_bidirectional_config)
@@ -130,12 +141,11 @@ def bidirectional(visit: Visit) -> list[Track]:
 
 def _time_config(layer: Any, count: table.Count, inputs: Any, outputs: Any) -> dict[str, Any]:
     rule = table.find(layer.layer)
-    assert rule is not None  # else nothing was removed
-    if rule.config is None:
+    if rule is None:  # nothing was removed
         return {}
     without = [(shape[0], *shape[2:]) for shape in inputs], [(s[0], *s[2:]) for s in outputs]
-    changes = rule.config(layer.layer, count, *without)
-    return _wrapped("layer", layer, changes, layer.get_config())
+    changes = rule.config(layer.layer, count, *without) if rule.config else {}
+    return _wrapped("layer", changes, layer.get_config())
 
 
 @table.layers(layers.TimeDistributed, config=_time_config)

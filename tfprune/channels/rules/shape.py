@@ -11,7 +11,7 @@ from keras import layers
 
 from tfprune.channels import track as tracks_
 from tfprune.channels.rules import table
-from tfprune.channels.rules.elementwise import combine
+from tfprune.channels.rules.elementwise import combine, constants
 from tfprune.channels.tracing import Visit
 from tfprune.channels.track import NONE, Track, known, untracked
 
@@ -84,6 +84,14 @@ def reduce(visit: Visit) -> Track:
     if not visit.layer.keepdims:
         ids = np.squeeze(ids, axes)
     return Track(visit.shapes[0], ids)
+
+
+@table.operations("Flip", "Roll")
+def reorder(visit: Visit) -> Track:
+    """State that positions along an axis without channels change places."""
+    if set(_axes(visit.layer.axis, len(visit.track.shape))) & set(visit.track.axes):
+        return visit.give_up(f"'{visit.path}' reorders channels")[0]
+    return Track(visit.shapes[0], visit.track.ids)
 
 
 # -- Reshapes ------------------------------------------------------------------------------------
@@ -193,6 +201,24 @@ def squeeze(visit: Visit) -> Track:
     return Track(visit.shapes[0], np.squeeze(visit.track.ids, axis))
 
 
+@table.operations("DepthToSpace")
+def depth_to_space(visit: Visit) -> Track:
+    """Channels are blocks of positions, position by position: each block loses the same ones."""
+    block = visit.layer.block_size
+    axis = _channel_axis(visit)
+    ids = visit.channels(visit.track, axis).reshape(block * block, -1)
+    visit.equate(ids, ids[:1])
+    return visit.along(ids[0], axis)
+
+
+@table.operations("SpaceToDepth")
+def space_to_depth(visit: Visit) -> Track:
+    """Each position of a block has all channels, one position after the other."""
+    axis = _channel_axis(visit)
+    ids = visit.channels(visit.track, axis)
+    return visit.along(np.tile(ids, visit.layer.block_size**2), axis)
+
+
 @table.layers(layers.RepeatVector)
 def repeat_vector(visit: Visit) -> Track:
     """A vector becomes a sequence of itself."""
@@ -215,6 +241,8 @@ def repeat(visit: Visit) -> Track:
 
 
 def _joined(visit: Visit, axis: int) -> Track:
+    if any(track.shape for track in constants(visit)):
+        return visit.give_up(f"'{visit.path}' puts a constant beside channels")[0]
     rank = len(visit.shapes[0])
     axis %= rank
     lying = {a for track in visit.tracks for a in track.axes}
@@ -261,6 +289,8 @@ def split(visit: Visit) -> list[Track]:
         return [Track(shape, visit.track.ids) for shape in visit.shapes]
     lengths = [known(shape)[axis] for shape in visit.shapes]
     pieces = np.split(visit.track.ids, np.cumsum(lengths)[:-1], axis)
+    for piece in pieces:
+        visit.piece(piece)
     return [Track(s, p) for s, p in zip(visit.shapes, pieces, strict=True)]
 
 
@@ -284,6 +314,8 @@ def get_item(visit: Visit) -> Track:
             if isinstance(part, slice) and part.step not in (None, 1):
                 return visit.give_up(f"'{visit.path}' takes every {part.step}th channel")[0]
             own.append(part)
+            if isinstance(part, slice):
+                visit.piece(track.ids.take(range(*part.indices(track.ids.shape[axis])), axis))
         else:
             own.append(slice(None) if isinstance(part, slice) else 0)
         if isinstance(part, int) and axis in track.axes:
@@ -332,7 +364,7 @@ def sliced_key(key: Any, track: Track, keep: np.ndarray) -> Any:
         if part is None:
             found.append(None)
             continue
-        if axis in track.axes:
+        if axis in track.axes and not left.all():
             line = left.any(axis=tuple(a for a in range(left.ndim) if a != axis))
             before = np.concatenate([[0], np.cumsum(line)])
             if isinstance(part, slice):

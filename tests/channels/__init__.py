@@ -1,0 +1,1 @@
+"""Tests of channel removal, and what they share."""
