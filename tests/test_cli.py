@@ -14,7 +14,10 @@ import tfprune
 from tfprune import cli
 
 TFPRUNE = [sys.executable, "-c", "from tfprune.cli import main; main()"]
-COMMANDS = ("quickstart", "inspect", "benchmark", "explain", "export", "shrink", "count")
+COMMANDS = (
+    *("quickstart", "inspect", "benchmark", "explain", "export"),
+    *("shrink", "count", "sensitivity"),
+)
 ENVIRONMENT = {
     **os.environ,
     "PYTHONPATH": str(pathlib.Path(tfprune.__file__).parent.parent),
@@ -90,6 +93,7 @@ def test_every_example_of_the_help_texts_can_be_run(monkeypatch, tmp_path):
         channel_commands,
         export,
         quickstart,
+        sensitivity_command,
         variants,
         weightfiles,
     )
@@ -98,6 +102,10 @@ def test_every_example_of_the_help_texts_can_be_run(monkeypatch, tmp_path):
     from tfprune.variants import data as variants_data
 
     calls = []
+
+    class Axes:
+        class figure:
+            savefig = staticmethod(lambda path, **_: pathlib.Path(path).touch())
 
     class Result:
         failed = ()
@@ -110,16 +118,22 @@ def test_every_example_of_the_help_texts_can_be_run(monkeypatch, tmp_path):
         def save(self, path):
             pathlib.Path(path).touch()
 
+        def plot(self):
+            return Axes(), None
+
     def record(*arguments, **options):
         calls.append(arguments)
         return Result()
 
     monkeypatch.chdir(tmp_path)
     pathlib.Path("model.keras").write_text("a model")
-    monkeypatch.setattr(channel_commands, "_load", lambda path: path)
+    for commands in (channel_commands, sensitivity_command):
+        monkeypatch.setattr(commands, "load_model", lambda path: path)
     monkeypatch.setattr(importlib.import_module("tfprune.count"), "count", record)
     shrink = importlib.import_module("tfprune.shrink")
     monkeypatch.setattr(shrink, "shrink", lambda *_, **options: (record(), Result()))
+    measuring = importlib.import_module("tfprune.sensitivity.measuring")
+    monkeypatch.setattr(measuring, "sensitivity", record)
     monkeypatch.setattr(variants_data, "read_samples", lambda path: None)
     monkeypatch.setattr(export, "export_tflite", lambda model, path, **_: path.touch())
 
@@ -132,7 +146,7 @@ def test_every_example_of_the_help_texts_can_be_run(monkeypatch, tmp_path):
     for arguments in examples():
         result = call(*arguments)
         assert (result.exit_code, result.stderr) == (0, ""), arguments
-        for path in tmp_path.glob("small.*"):
+        for path in [*tmp_path.glob("small.*"), *tmp_path.glob("found.*")]:
             path.unlink()
     assert len(calls) == len(examples())
 

@@ -53,6 +53,7 @@ HOUSE = (
     ("search",),
     ("quickstart", "console"),
     ("channel_commands",),
+    ("sensitivity_command",),
     ("cli",),
 )
 FLOORS = {name: number for number, names in enumerate(HOUSE) for name in names}

@@ -183,7 +183,7 @@ def shrink(
             samples = None if data is None else read_samples(data)
             status.update("Loading the model")
             small, told = shrink_model(
-                _load(model),
+                load_model(model),
                 **target,
                 importance=importance.value,
                 scope=scope.value,
@@ -236,7 +236,7 @@ def count(
         with Console(stderr=True).status("Loading TensorFlow"):
             from tfprune.count import count as count_model
 
-            result = count_model(_load(model), shapes or None)
+            result = count_model(load_model(model), shapes or None)
         if as_json:
             typer.echo(result.to_json())
         else:
@@ -250,7 +250,7 @@ def _shape(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def _load(path: pathlib.Path) -> Any:
+def load_model(path: pathlib.Path) -> Any:
     """Return the model in a file, compiled as it was if that can be made again."""
     from tfprune.variants import model_file
 

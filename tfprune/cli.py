@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from tfprune import channel_commands
+from tfprune import channel_commands, sensitivity_command
 from tfprune.console import complain, reported, without_native_chatter
 from tfprune.version import __version__
 
@@ -401,3 +401,4 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
 
 app.command(epilog=channel_commands.SHRINK_EXAMPLES)(channel_commands.shrink)
 app.command(epilog=channel_commands.COUNT_EXAMPLES)(channel_commands.count)
+app.command(epilog=sensitivity_command.EXAMPLES)(sensitivity_command.sensitivity)
