@@ -68,7 +68,7 @@ def _refusal(model: Any, reason: str) -> ConversionError:
 
 def _model(written: dict[str, Any]) -> keras.Model:
     kind = {"Functional": keras.Model, "Model": keras.Model, "Sequential": keras.Sequential}
-    config = _translated(written["config"])
+    config = _translated(written)["config"]
     if written["class_name"] not in kind:
         raise ValueError(f"its class {written['class_name']} is not one of Keras")
     new = kind[written["class_name"]].from_config(config)
@@ -93,6 +93,7 @@ def _translated(part: Any) -> Any:
     name = part["class_name"]
     if name in ("Functional", "Model"):
         found |= {"class_name": "Functional", "module": "keras.src.models.functional"}
+        found["config"] = _numbered(found["config"])
     elif name == "Sequential":
         found["module"] = "keras"
     elif hasattr(keras.layers, name):
@@ -102,6 +103,33 @@ def _translated(part: Any) -> Any:
         own = part["config"].get("name")
         raise ValueError(f"the layer '{own}' is a {name}, which Keras 3 does not have")
     return found
+
+
+def _numbered(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration of a graph in which the calls of models count from 0.
+
+    In tf_keras call 0 of a model is the one on its own inputs.
+    """
+    models = {
+        layer["config"]["name"]
+        for layer in config["layers"]
+        if layer["class_name"] in ("Functional", "Sequential")
+        and layer["config"]["layers"][0]["class_name"] == "InputLayer"
+    }
+
+    def moved(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {key: moved(value) for key, value in part.items()}
+        if not isinstance(part, list):
+            return part
+        if len(part) > 2 and isinstance(part[0], str) and part[0] in models:
+            return [part[0], part[1] - 1, *moved(part[2:])]
+        return [moved(one) for one in part]
+
+    layers = [
+        {**layer, "inbound_nodes": moved(layer["inbound_nodes"])} for layer in config["layers"]
+    ]
+    return {**config, "layers": layers, "output_layers": moved(config["output_layers"])}
 
 
 def _settings(kind: str, config: dict[str, Any]) -> dict[str, Any]:
@@ -141,7 +169,8 @@ def _apart(old: Any, new: keras.Model) -> float:
     for tensor in new.inputs:
         shape = (2, *(_FREE if n is None else n for n in tensor.shape[1:]))
         floating = "float" in str(tensor.dtype)
-        values = rng.normal(size=shape) if floating else rng.integers(0, 2, shape)
+        # Between 0 and 1, since floats may be numbers of words, of which only 0 is sure to exist.
+        values = rng.random(shape) if floating else rng.integers(0, 2, shape)
         inputs.append(values.astype(tensor.dtype))
     given = inputs[0] if len(inputs) == 1 else inputs
     wanted = keras.tree.flatten(old(given, training=False)) or []

@@ -50,11 +50,13 @@ def shrink(
     accuracy until you do.
 
     Args:
-        model: a Sequential or Functional model of Keras 3, nested ones and shared layers included.
+        model: a Sequential or Functional model of Keras 3, nested ones and shared layers included;
+            or of tf_keras, which is taken over into Keras 3 first, uncompiled.
         channels: fraction of all channels to remove, or {layer name: fraction} for chosen layers.
         macs: fraction of the multiply-accumulates to keep, such as 0.5.
         params: fraction of the parameters to keep.
-        latency_ms: milliseconds that the exported float32 `.tflite` may take on this machine.
+        latency_ms: milliseconds that the exported float32 `.tflite` may take on this machine, the
+            median of some runs. Up to six files are exported and measured meanwhile.
         importance: "l1", "l2", "gamma" (BatchNorm scales), "fpgm" (geometric median), "activation"
             (mean), "apoz" (average fraction of zeros), "taylor" (gradients; wants labels),
             "random", or a function (channels, values of each) -> a score for each channel.
@@ -66,7 +68,10 @@ def shrink(
         max_ratio: largest fraction of a layer's channels to remove.
         min_channels: that every layer keeps.
         steps: remove in so many rounds, scoring what is left anew before each.
-        data: inputs for importances that look at the model at work, or (inputs, labels).
+        data: for importances that look at the model at work: an array (samples, ...), a list or
+            dict of arrays for several inputs, (inputs, labels), or batches of those from a
+            `tf.data.Dataset`, a `keras.utils.PyDataset`, a generator (2,048 samples at most of
+            what does not tell its length). A few hundred samples are enough.
         seed: of "random".
         tell: called with a line of text as the work goes on.
 
@@ -84,7 +89,10 @@ def shrink(
 
     Raises:
         ImpossibleTarget: so much cannot be removed.
-        ValueError, TypeError: an argument is out of range, a layer is unknown, data are missing.
+        ValueError, TypeError: an argument is out of range, a layer is unknown, data are missing or
+            do not fit, a score is not finite; or the model is wrapped for pruning, quantized,
+            has LoRA enabled, is not built, or is not a Sequential or Functional one.
+        RuntimeError: "taylor" or `latency_ms` on a backend that cannot.
 
     Source: dependency groups as in DepGraph (Fang et al. 2023); importances are named in
     `tfprune.channels.importance`.

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import tfprune
-from tests.channels.layer_scores import layer_scores, two_dense
+from channels.layer_scores import layer_scores, two_dense
 from tfprune.channels.batches import MOST, Batches
 
 layers = keras.layers

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import tfprune
-from tests.channels.layer_scores import layer_scores, set_weights, two_dense
+from channels.layer_scores import layer_scores, set_weights, two_dense
 
 layers = keras.layers
 X = np.array([[1, -1, 2], [3, -1, 0]], "float32")  # behind a relu: 1 0 2, 3 0 0

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import tfprune
-from tests.channels.layer_scores import layer_scores, set_weights
+from channels.layer_scores import layer_scores, set_weights
 
 layers = keras.layers
 R = np.sqrt
@@ -125,7 +125,7 @@ def test_a_function_of_the_wrong_shape_or_with_nan(chain):
 
 
 def test_gamma_without_any_norm(chain):
-    with pytest.raises(ValueError, match="no channel that could be removed has one.*'l2'"):
+    with pytest.raises(ValueError, match=r"no channel that could be removed has one.*'l2'"):
         tfprune.shrink(chain, channels=0.3, importance="gamma")
 
 

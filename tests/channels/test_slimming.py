@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import tfprune
-from tests.channels.layer_scores import set_weights
+from channels.layer_scores import set_weights
 
 layers = keras.layers
 
@@ -105,7 +105,7 @@ def test_a_saved_model_loads_by_importing_tfprune(run_python, tmp_path):
 
 @pytest.mark.parametrize("strength", [-1e-4, float("nan"), float("inf"), "1e-4", True, None])
 def test_strengths_that_are_none(strength):
-    with pytest.raises((ValueError, TypeError), match="`strength`.*Received: strength="):
+    with pytest.raises((ValueError, TypeError), match=r"`strength`.*Received: strength="):
         tfprune.BatchNormRegularizer(strength)
 
 

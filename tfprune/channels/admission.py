@@ -22,7 +22,7 @@ def admit(model: Any) -> keras.Model:
             Sequential or Functional one; or a tf_keras model that has no counterpart in Keras 3.
     """
     kind = family(model)
-    if kind is not None:
+    if kind is not None and model.built:
         _require_unwrapped(model)
     if kind == "tf_keras":
         return conversion.to_keras3(model)

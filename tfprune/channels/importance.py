@@ -93,8 +93,8 @@ def require_finite(found: np.ndarray, place: Place) -> np.ndarray:
     """Return the scores of a place, or raise a `ValueError` that names it."""
     if not np.isfinite(found).all():
         raise ValueError(
-            f"The importance of '{place.layer}/{place.name}' is not finite: the weights hold NaN or "
-            "infinite values, or the importance function divides by zero. "
+            f"The importance of '{place.layer}/{place.name}' is not finite: the weights hold NaN "
+            "or infinite values, or the importance function divides by zero. "
             f"Received: {found[~np.isfinite(found)][:3]}"
         )
     return found
