@@ -8,11 +8,13 @@ import subprocess
 import sys
 import zipfile
 
+import flatbuffers
 import h5py
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
 
 from tfprune import layouts
 from tfprune.schedules import ConstantSparsity
@@ -377,8 +379,20 @@ def test_bad_paths(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"PK", b"hello, this is no model at all"])
 def test_files_of_another_kind(tmp_path, ending, content):
     (tmp_path / f"a.{ending}").write_bytes(content)
-    with pytest.raises(ValueError, match=r"Cannot read.*damaged, cut short, or not a"):
+    kind = "Not a .tflite file" if ending == "tflite" else "damaged, cut short, or not a"
+    with pytest.raises(ValueError, match=f"Cannot read.*{kind}"):
         inspect_file(tmp_path / f"a.{ending}")
+
+
+def test_another_schema_version_is_no_damage(tmp_path, dense_tflite):
+    model = schema.ModelT.InitFromPackedBuf(dense_tflite, 0)
+    model.version = 4
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    (tmp_path / "a.tflite").write_bytes(builder.Output())
+    with pytest.raises(ValueError, match=r"schema version 3 was expected.*version 4$") as caught:
+        inspect_file(tmp_path / "a.tflite")
+    assert "damaged" not in str(caught.value)
 
 
 def test_a_zip_without_weights_or_with_a_false_size(tmp_path):

@@ -5,6 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 import tfprune
@@ -211,3 +212,16 @@ def test_a_missing_file_and_a_folder(tmp_path):
         tfprune.explain(tmp_path / "no.tflite")
     with pytest.raises(FileNotFoundError, match="is a folder"):
         tfprune.explain(tmp_path)
+
+
+def test_custom_operations_and_files_without_weights(tmp_path):
+    betainc = tf.function(
+        lambda x: tf.raw_ops.Betainc(a=x, b=x, x=x), input_signature=[tf.TensorSpec((1, 4))]
+    ).get_concrete_function()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([betainc])
+    converter.allow_custom_ops = True
+    (tmp_path / "a.tflite").write_bytes(converter.convert())
+    found = tfprune.explain(tmp_path / "a.tflite")
+    assert found.custom == ("Betainc",)
+    assert found.verdict.reason == "it has no weights"
+    assert "custom operations (Betainc): it loads only in an app" in " ".join(found.lines())

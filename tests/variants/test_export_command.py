@@ -36,10 +36,10 @@ def test_a_table_on_the_standard_output(files, tmp_path, measured):
 
 
 def test_no_variant_meets_the_objective(files, tmp_path, measured, monkeypatch):
-    from tfprune.variants import accuracy
+    from tfprune import metrics
 
     scores = iter([0.9, 0.8, 0.7])
-    monkeypatch.setattr(accuracy, "score", lambda *_: next(scores))
+    monkeypatch.setattr(metrics, "score", lambda *_: next(scores))
     done = call(
         *(files / "net.keras", "--out", tmp_path, "--variants", "float32,float16"),
         *("--eval", files / "test.npz", "--max-accuracy-drop", "0.05"),

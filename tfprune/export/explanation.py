@@ -14,6 +14,7 @@ from tfprune.export.graph import read_graphs
 from tfprune.export.sparse import decide
 from tfprune.export.xnnpack.verdict import DENSE, FAST, WRONG, Pointwise, Verdict, judge, pointwise
 from tfprune.results import Result
+from tfprune.weightfiles import flatbuffer
 
 _ORDER = (WRONG, DENSE, FAST)
 _WORDS = {
@@ -36,6 +37,7 @@ class Explanation(Result):
             None if they are.
         convolutions: the 1x1 convolutions with float weights, in order.
         encoded: number of weights in sparse encoding.
+        custom: names of custom operations, which load only in apps that bring kernels for them.
     """
 
     path: str
@@ -43,6 +45,7 @@ class Explanation(Result):
     if_encoded: Verdict | None
     convolutions: tuple[Pointwise, ...]
     encoded: int
+    custom: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """Return the verdict in words."""
@@ -54,6 +57,11 @@ class Explanation(Result):
             found.append(f"  why: {self.if_encoded.reason}")
             if self.if_encoded.advice:
                 found.append(f"  to change that: {self.if_encoded.advice}")
+        if self.custom:
+            found.append(
+                f"It has custom operations ({', '.join(self.custom)}): it loads only in an app "
+                "that brings kernels for them."
+            )
         found.append(
             "This is for ARM and WebAssembly; a PC with AVX never uses the sparse kernels."
         )
@@ -115,6 +123,7 @@ def explain(path: str | os.PathLike) -> Explanation:
 
 def _explain(path: str, content: bytes) -> Explanation:
     graphs = read_graphs(content)
+    custom = flatbuffer.custom_operations(content)
     encoded = sum(tensor.sparse for graph in graphs for tensor in graph.tensors)
     now = _worst([judge(graph) for graph in graphs])
     candidates = [one for one in decide(content) if one.encoded]
@@ -128,8 +137,10 @@ def _explain(path: str, content: bytes) -> Explanation:
         after = _worst([judge(g, c) for g, c in zip(graphs, chosen, strict=True) if c])
     if not encoded and now.kind == DENSE:
         now = Verdict(DENSE, "no weight is in sparse encoding, without which zeros are computed")
+        if not decide(content):
+            now = Verdict(DENSE, "it has no weights")
     rows = tuple(row for graph in graphs for row in pointwise(graph))
-    return Explanation(path, now, after, rows, encoded)
+    return Explanation(path, now, after, rows, encoded, tuple(custom))
 
 
 def _worst(verdicts: list[Verdict]) -> Verdict:

@@ -43,6 +43,15 @@ def read_metadata(content: bytes) -> dict:
     return guarded(_metadata, content)
 
 
+def check(content: bytes) -> None:
+    """Raise unless bytes begin as a `.tflite` file of the known schema version does.
+
+    Raises:
+        ValueError: they do not.
+    """
+    guarded(lambda _: None, content)
+
+
 def keeps_data_behind(content: bytes) -> bool:
     """Tell whether weights lie behind the flatbuffer, as they do in files beyond 2 GB.
 
@@ -50,6 +59,15 @@ def keeps_data_behind(content: bytes) -> bool:
         ValueError: the bytes are not a whole `.tflite` file.
     """
     return guarded(_keeps_data_behind, content)
+
+
+def custom_operations(content: bytes) -> list[str]:
+    """Return the names of the operations that no runtime brings kernels for, each once.
+
+    Raises:
+        ValueError: the bytes are not a whole `.tflite` file.
+    """
+    return guarded(_custom_operations, content)
 
 
 def guarded(read: Callable[[bytes], T], content: bytes) -> T:
@@ -104,6 +122,15 @@ def _keeps_data_behind(content: bytes) -> bool:
     model: Any = schema.Model.GetRootAs(content, 0)
     buffers = range(count(model.BuffersLength(), [len(content)]))
     return any(model.Buffers(index).Offset() > 1 for index in buffers)  # 0 and 1 mean: none
+
+
+def _custom_operations(content: bytes) -> list[str]:
+    from ai_edge_litert import schema_py_generated as schema
+
+    model: Any = schema.Model.GetRootAs(content, 0)
+    codes = range(count(model.OperatorCodesLength(), [len(content)]))
+    names = (model.OperatorCodes(index).CustomCode() for index in codes)
+    return sorted({text_of(name) for name in names if name})
 
 
 def count(length: int, left: list[int]) -> int:

@@ -45,6 +45,11 @@ def inspect_file(path: str | os.PathLike) -> FileSparsity:
             f"Received: path={str(path)!r}"
         )
     content = source.read_bytes()
+    if reader is _tflite:
+        try:
+            flatbuffer.check(content)  # it says itself what is wrong
+        except ValueError as error:
+            raise ValueError(f"Cannot read {str(path)!r}: {error}") from error
     try:
         rows, other, masked = reader(content)
     except ChildProcessError:  # the file is not to blame
