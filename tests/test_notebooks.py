@@ -15,7 +15,10 @@ from nbclient import NotebookClient
 import tfprune
 
 FOLDER = pathlib.Path(__file__).parent.parent / "notebooks"
-LIGHT = {"01_prune_and_export.ipynb": {"DENSE_EPOCHS": 3, "PRUNED_EPOCHS": 3}}
+LIGHT = {
+    "01_prune_and_export.ipynb": {"DENSE_EPOCHS": 3, "PRUNED_EPOCHS": 3},
+    "03_channel_pruning.ipynb": {"EPOCHS": 4, "TUNING": 2},
+}
 
 
 def outputs_of(notebook, cell_id):
@@ -52,18 +55,25 @@ def tensorboards(tmp_path, monkeypatch):
             os.kill(int(note.stem.removeprefix("pid-")), signal.SIGTERM)
 
 
-@pytest.mark.slow
-def test_prune_and_export_runs(tmp_path, monkeypatch, tensorboards):
+@pytest.fixture
+def execute(tmp_path, monkeypatch):
+    """Return a function that runs a notebook with light parameters, with RUN at tmp_path/run."""
     monkeypatch.setenv("PYTHONPATH", str(pathlib.Path(tfprune.__file__).parent.parent))
     monkeypatch.delenv("MPLBACKEND", raising=False)  # pictures go into the notebook
-    name = "01_prune_and_export.ipynb"
-    notebook = nbformat.read(FOLDER / name, as_version=4)
-    run = tmp_path / "run"
-    set_parameters(notebook, {**LIGHT[name], "RUN": str(run)})
 
-    resources = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources=resources).execute()
+    def run(name):
+        notebook = nbformat.read(FOLDER / name, as_version=4)
+        set_parameters(notebook, {**LIGHT[name], "RUN": str(tmp_path / "run")})
+        resources = {"metadata": {"path": str(tmp_path)}}
+        NotebookClient(notebook, timeout=120, kernel_name="python3", resources=resources).execute()
+        return notebook
 
+    return run
+
+
+@pytest.mark.slow
+def test_prune_and_export_runs(tmp_path, execute, tensorboards):
+    notebook = execute("01_prune_and_export.ipynb")
     assert "zeros in a group of four: [2]" in text_of(notebook, "strip")
     sizes = [
         int(n.replace(",", ""))
@@ -75,11 +85,37 @@ def test_prune_and_export_runs(tmp_path, monkeypatch, tensorboards):
         assert any("image/png" in out.get("data", {}) for out in outputs_of(notebook, cell_id))
     frame = json.dumps(outputs_of(notebook, "tensorboard"))
     assert re.search(r"const port = [1-9]\d+", frame), "TensorBoard did not start"
-    assert {path.name for path in run.glob("*.*")} == {
+    assert {path.name for path in (tmp_path / "run").glob("*.*")} == {
         "model.keras",
         "dense.tflite",
         "pruned.tflite",
         "pruned-int8.tflite",
+    }
+
+
+@pytest.mark.slow
+def test_channel_pruning_runs(tmp_path, execute):
+    notebook = execute("03_channel_pruning.ipynb")
+
+    # 6 of the 32 channels: 9 x 32 values of the kernel that makes each, as many of the one that
+    # reads it, 4 of the norm between.
+    cut = text_of(notebook, "cut")
+    assert "78,730 ->          75,250" in cut
+    assert 78_730 - 75_250 == 6 * (9 * 32 + 9 * 32 + 4)
+    tuned = text_of(notebook, "tune").split()
+    assert "block1_first_conv" in tuned
+    assert "block1_second_conv" in tuned
+    assert "block2_first_conv" not in tuned
+    assert any("image/png" in out.get("data", {}) for out in outputs_of(notebook, "slim"))
+    rows = [line.split() for line in text_of(notebook, "export").splitlines()[1:]]
+    sizes = [[int(cell.replace(",", "")) for cell in row[-4:-1]] for row in rows]
+    trained, one_layer, slimmed = sizes
+    assert trained[:2] == [78_730, 2_181_760]
+    assert all(a > b > c for a, b, c in zip(trained, one_layer, slimmed, strict=True))
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "trained.tflite",
+        "one-layer-cut.tflite",
+        "slimmed.tflite",
     }
 
 
