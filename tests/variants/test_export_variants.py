@@ -1,11 +1,13 @@
 """`export_variants` as a whole: files, figures, the record, resuming, bad input."""
 
 import dataclasses
+import io
 import json
 
 import keras
 import numpy as np
 import pytest
+import rich.console
 
 import tfprune
 from tfprune import benchmarking
@@ -87,6 +89,18 @@ def test_it_prints_every_variant_and_marks_the_best(whole):
     text = " ".join(str(result).split())
     assert f"best (size): {result.best}." in text
     assert "Sparse kernels" in text or "sparse kernels" in text
+
+
+def test_no_figure_is_cut_off_in_a_terminal_of_80_columns(whole):
+    """With the figures of a large model in the place of these."""
+    large = {"file_bytes": 99_171_184, "gzip_bytes": 92_171_184, "median_ms": 138.4}
+    large |= {"peak_memory_bytes": 128_000_000, "accuracy": 0.1234, "drop": -0.1234}
+    rows = tuple(dataclasses.replace(row, **large) for row in whole[1].rows)
+    console = rich.console.Console(width=80, file=io.StringIO())
+    console.print(dataclasses.replace(whole[1], rows=rows).table())
+    text = console.file.getvalue()
+    assert "…" not in text
+    assert text.count("99,171") == text.count("-0.1234") == len(rows)
 
 
 def test_the_record_holds_the_result(whole, tmp_path):
