@@ -182,6 +182,12 @@ def test_taylor_of_two_outputs():
     set_weights(model, first=[np.eye(3)], a=[[[1], [1], [1]]], b=[[[0], [0], [0]]])
     model.compile("sgd", ["mse", "mse"], loss_weights=[1.0, 0.0])
     y = np.zeros((2, 1), "float32")
+    model.evaluate(X, [y, y], verbose=0)
+    before = {m.name: float(m.result()) for m in model.metrics if m.name.endswith("_loss")}
+    assert before == {"a_loss": 9.0, "b_loss": 0.0}  # Keras counts them when it computes a loss
+    found = layer_scores(model, "taylor", "first", (X, [y + 1, y]))
+    assert {m.name: float(m.result()) for m in model.metrics if m.name in before} == before
+    np.testing.assert_allclose(found, [16, 0, 8], rtol=1e-5)
     found = layer_scores(model, "taylor", "first", (X, [y, y]))
     # Predictions 3 and 3, slopes 2 * 3 / 2 a sample; sums of what goes through: 4, 0, 2. Twice.
     np.testing.assert_allclose(found, [24, 0, 12], rtol=1e-5)

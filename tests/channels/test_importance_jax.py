@@ -1,4 +1,4 @@
-"""Importances from data and soft pruning under JAX, where weights live outside the model in `fit`."""
+"""Importances from data and soft pruning under JAX, where `fit` keeps weights outside the model."""
 
 import pytest
 
