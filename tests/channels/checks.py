@@ -20,12 +20,14 @@ NORMS = (
 )
 
 
-def randomise(model, seed=0):
+def randomise(model, seed=0, variance=(0.5, 1.5)):
     """Give norms, biases and constant weights random values: fresh ones tie and hide errors."""
     rng = np.random.default_rng(seed)
     for w in model.weights:
         name = w.path.rsplit("/", 1)[-1]
-        if name in ("gamma", "scale", "moving_variance", "variance", "alpha"):
+        if name in ("moving_variance", "variance"):
+            w.assign(rng.uniform(*variance, w.shape))
+        elif name in ("gamma", "scale", "alpha"):
             w.assign(rng.uniform(0.5, 1.5, w.shape))
         elif name in ("beta", "moving_mean", "mean", "bias"):
             w.assign(rng.normal(0, 0.3, w.shape))

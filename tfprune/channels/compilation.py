@@ -37,7 +37,8 @@ def compile_like(model: keras.Model, small: keras.Model, surgeon: Surgeon) -> No
         return
     optimizer = _inner(model.optimizer)
     if optimizer is not None and optimizer.built:
-        small.optimizer.build(small.trainable_variables)
+        if not _inner(small.optimizer).built:  # twice would give a scaled one more variables
+            small.optimizer.build(small.trainable_variables)
         _copy_slots(model, small, surgeon)
 
 
@@ -47,12 +48,18 @@ def _inner(optimizer: Any) -> Any:
 
 def _copy_slots(model: keras.Model, small: keras.Model, surgeon: Surgeon) -> None:
     """Copy what the optimizer holds, cut like the weights it is for."""
-    owners = {f"{v.path.replace('/', '_')}_": v for v in model.trainable_variables}
+    # Layers of two nested models may have the same name: their slots come in the same order.
+    owners: dict[str, list[Any]] = {}
+    for variable in model.trainable_variables:
+        owners.setdefault(f"{variable.path.replace('/', '_')}_", []).append(variable)
+    met: dict[str, int] = {}
     old, new = model.optimizer.variables, small.optimizer.variables
     for before, after in zip(old, new, strict=True):
         value = np.asarray(keras.ops.convert_to_numpy(before.value))
         matching = [p for p in owners if before.name.startswith(p)]
-        owner = owners[max(matching, key=len)] if matching else None
+        same = owners[max(matching, key=len)] if matching else [None]
+        met[before.name] = met.get(before.name, -1) + 1
+        owner = same[met[before.name] % len(same)]
         if owner is not None and tuple(owner.shape) == value.shape:
             value = surgeon.cut(owner, value)
         if tuple(after.shape) == value.shape:

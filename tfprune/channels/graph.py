@@ -59,6 +59,11 @@ def inputs(model: keras.Model) -> Any:
     return _function(model)._inputs_struct
 
 
+def input_name(tensor: Any) -> str:
+    """Return the name of the layer that stands for a symbolic input."""
+    return tensor._keras_history.operation.name
+
+
 def outputs(model: keras.Model) -> Any:
     """Return the symbolic outputs, structured as the model gives them."""
     return _function(model)._outputs_struct

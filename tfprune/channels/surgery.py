@@ -110,7 +110,10 @@ class Surgeon:
         for old, track in zip(olds, self._trace.heads[id(model)], strict=True):
             shape = kept_shape(track, self._keep)
             found[id(old)] = keras.Input(
-                batch_shape=shape, dtype=old.dtype, name=old.name, sparse=old.sparse
+                batch_shape=shape,
+                dtype=old.dtype,
+                name=graph.input_name(old),
+                sparse=old.sparse,
             )
         return found
 
