@@ -407,15 +407,15 @@ def test_a_zip_without_weights_or_with_a_false_size(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("code", "words"),
+    ("code", "seconds", "words"),
     [
-        ("while True: pass", "did not end within 1 seconds"),
-        ("import os; os.abort()", "crashed the HDF5 library"),
+        ("while True: pass", 1.0, "did not end within 1 seconds"),
+        ("import os; os.abort()", isolated.SECONDS, "crashed the HDF5 library"),
     ],
 )
-def test_a_reader_that_hangs_or_crashes(tmp_path, monkeypatch, code, words):
+def test_a_reader_that_hangs_or_crashes(tmp_path, monkeypatch, code, seconds, words):
     monkeypatch.setattr(isolated, "_CHILD", code)
-    monkeypatch.setattr(isolated, "SECONDS", 1.0)
+    monkeypatch.setattr(isolated, "SECONDS", seconds)
     (tmp_path / "a.h5").write_bytes(b"x")
     with pytest.raises(ValueError, match=words):
         inspect_file(tmp_path / "a.h5")
