@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow_model_optimization as tfmot
 import tf_keras
 
 import tfprune
@@ -91,6 +90,6 @@ def test_other_kinds_of_model():
 
 def test_a_model_wrapped_by_tfmot():
     model = tf_keras.Sequential([old.Dense(6, input_shape=(4,), name="one"), old.Dense(2)])
-    wrapped = tfmot.sparsity.keras.prune_low_magnitude(model)
+    wrapped = tfprune.prune_low_magnitude(model)
     with pytest.raises(ValueError, match=r"Strip it first.*such as 'one'"):
         tfprune.shrink(wrapped, macs=0.5)
