@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-BATCH = 128
+BATCH = 32
 SHIFT = 4
 
 

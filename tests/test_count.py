@@ -120,7 +120,7 @@ def test_wrapped_layers_count_as_stripped_ones():
     assert [row.layer for row in size.layers] == ["conv", "dense"]
     assert (size.parameters, size.macs) == (302, 16 * 54 + 240)
     assert size.layers[1].nonzero_macs == 100
-    assert "1 layers are wrapped" in str(size)
+    assert "Wrapped for pruning: 1 of the layers" in str(size)
 
 
 def test_a_shared_layer_multiplies_twice_and_is_stored_once():
@@ -230,6 +230,16 @@ def test_published_figures(name):
     assert size.macs == pytest.approx(macs, rel=0.012)
     assert size.parameters == pytest.approx(params, rel=0.013)
     assert not size.not_counted
+
+
+@pytest.mark.slow
+def test_a_published_figure_at_a_given_size():
+    """MobileNetV3-Small: 56 M multiplications at 224x224 (Howard et al. 2019, table 3)."""
+    model = keras.applications.MobileNetV3Small(weights=None)
+    assert tfprune.count(model).assumed
+    size = tfprune.count(model, input_shape=(224, 224, 3))
+    assert size.macs == pytest.approx(56e6, rel=0.012)
+    assert not size.assumed
 
 
 class TestErrors:

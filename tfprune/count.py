@@ -116,7 +116,7 @@ class Count(Result):
             )
         if self.wrapped:
             found.append(
-                f"{self.wrapped} layers are wrapped for pruning; counted are their masked weights."
+                f"Wrapped for pruning: {self.wrapped} of the layers, whose masked weights count."
             )
         return found
 
