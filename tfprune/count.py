@@ -55,7 +55,7 @@ class Count(Result):
     Attributes:
         model: name of the model.
         parameters: all weights, statistics of norms included, as Keras counts them.
-        trainable: those that training changes, as Keras counts them and PyTorch does all.
+        trainable: those that training changes; where no layer is frozen, what PyTorch counts.
         nonzero: parameters that are not zero.
         macs: multiply-accumulates for one sample.
         nonzero_macs: those with a weight that is not zero: what a runtime that skips zeros does.
