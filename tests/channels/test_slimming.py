@@ -250,6 +250,7 @@ def test_only_the_touched_norms_and_the_classifier_train():
     model.get_layer("body").trainable = False
     small, report = tfprune.shrink(model, channels={"conv1": 0.25})
     assert report.touched == ("body/conv1", "body/norm1", "body/conv2")
+    small.trainable = False
     trained = tfprune.unfreeze_only(small, report)
     assert trained == ["body/stem_norm", "body/conv1", "body/norm1", "body/conv2", "fc"]
     body = small.get_layer("body")

@@ -58,7 +58,7 @@ def unfreeze_only(model: keras.Model, report: ShrinkReport) -> list[str]:
         )
     wanted = {id(layers[path]) for path in report.touched} | {id(x) for x in _classifiers(model)}
     wanted |= {id(x) for x in layers.values() if isinstance(x, keras.layers.BatchNormalization)}
-    model.trainable = True  # nested models too, which would freeze what is in them
+    model.trainable = True  # a model that is frozen as a whole trains nothing
     for layer in layers.values():
         layer.trainable = id(layer) in wanted
     return [path for path, layer in layers.items() if layer.trainable and layer.weights]
