@@ -57,6 +57,10 @@ EVERY = (*FAMILIES, *SIBLINGS, *GIANTS)
 SIZES = {"Xception": 71, "InceptionV3": 75, "InceptionResNetV2": 75}
 """Smallest legal sides of images; 32 for all others."""
 
+VARIANCES = {"EfficientNetV2M": (0.8, 1.8), "EfficientNetV2L": (1.2, 2.4)}
+"""Of norms. Hundreds that enlarge a little each make the output chaotic: in EfficientNetV2L a
+millionth of the input became all of the output."""
+
 CHANNELS: dict[str, tuple[int, int, float]] = {
     "VGG16": (12_416, 12_416, 1.0),
     "ResNet50": (26_560, 11_456, 1.0),
@@ -114,9 +118,7 @@ def build(name):
         classes=CLASSES,
         classifier_activation=None,
     )
-    # Hundreds of norms that enlarge a little each would leave nothing but rounding at the end.
-    deep = name in ("EfficientNetV2M", "EfficientNetV2L")
-    return randomise(model, variance=(0.8, 1.8) if deep else (0.5, 1.5))
+    return randomise(model, variance=VARIANCES.get(name, (0.5, 1.5)))
 
 
 def images(model):

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from tfprune.channels.atoms import Atoms
 
@@ -85,25 +87,95 @@ def order(
         scope: "global" compares scores of all families, "local" removes the same fraction of each.
         limits: what families keep.
     """
-    widths = multiplicity(atoms)
+    cuts = _cuts(atoms, scores, candidate, limits)
     rows: list[tuple[float, int, int]] = []
     lumps: list[np.ndarray] = []
-    for family, (members, size) in enumerate(_families(atoms, scores, candidate)):
-        unit = limits.round_to // math.gcd(limits.round_to, int(widths[family]))
-        keep = math.ceil(limits.min_channels / widths[family])
-        cap = min(int(limits.max_ratio * size + 1e-9), size - keep, members.size)
-        ends = list(range(size % unit or unit, cap + 1, unit))
-        worst = -math.inf
-        for start, end in zip([0, *ends], ends, strict=False):
-            lump = members[start:end]
-            worst = max(worst, float(scores[lump].mean()))
-            rows.append((end / size if scope == "local" else worst, family, len(lumps)))
-            lumps.append(lump)
+    marks_ = np.full(len(cuts), -math.inf)
+
+    def add(lump: np.ndarray, families: list[int], fraction: float) -> None:
+        own = fraction if scope == "local" else float(scores[lump].mean())
+        marks_[families] = max(own, *marks_[families])
+        rows.append((marks_[families[0]], families[0], len(lumps)))
+        lumps.append(lump)
+
+    for together in _odd_together(atoms, cuts):
+        firsts = [cuts[family].pieces()[0] for family in together]
+        fraction = max(cuts[family].ends[0] / cuts[family].size for family in together)
+        add(np.concatenate(firsts), together, fraction)
+    for family, cut in enumerate(cuts):
+        for lump, end in zip(cut.pieces(), cut.ends, strict=True):
+            if end > cut.odd:
+                add(lump, [family], end / cut.size)
     rows.sort()
     chosen = [lumps[number] for _, _, number in rows]
     stops = np.cumsum([0, *(lump.size for lump in chosen)])
     marks = np.array([-math.inf, *(mark for mark, _, _ in rows)])
     return Order(np.concatenate([np.empty(0, int), *chosen]), stops, marks)
+
+
+@dataclasses.dataclass
+class _Cut:
+    """Where a family may be cut.
+
+    Attributes:
+        members: those of its atoms that may go, the least important first.
+        size: of the family.
+        odd: how many must go before it keeps a multiple; 0 if it does already.
+        ends: how many may go.
+    """
+
+    members: np.ndarray
+    size: int
+    odd: int
+    ends: list[int]
+
+    def pieces(self) -> list[np.ndarray]:
+        """Return the members between one end and the next."""
+        return [self.members[a:b] for a, b in zip([0, *self.ends], self.ends, strict=False)]
+
+
+def _cuts(atoms: Atoms, scores: np.ndarray, candidate: np.ndarray, limits: Limits) -> list[_Cut]:
+    widths = multiplicity(atoms)
+    found = []
+    for family, (members, size) in enumerate(_families(atoms, scores, candidate)):
+        unit = limits.round_to // math.gcd(limits.round_to, int(widths[family]))
+        keep = math.ceil(limits.min_channels / widths[family])
+        cap = min(int(limits.max_ratio * size + 1e-9), size - keep, members.size)
+        odd = size % unit
+        found.append(_Cut(members, size, odd, list(range(odd or unit, cap + 1, unit))))
+    return found
+
+
+def _odd_together(atoms: Atoms, cuts: list[_Cut]) -> list[list[int]]:
+    """Return which families lose their odd channels at the same time.
+
+    Where a layer has channels of several families, it keeps a multiple only if each of them does.
+    If one cannot, the others stay whole.
+    """
+    odd = np.array([cut.odd > 0 for cut in cuts], bool)
+    if not odd.any():
+        return []
+    out = np.array([p.role == "out" for p in atoms.places], bool)[atoms.place]
+    lies = coo_matrix(
+        (np.ones(out.sum(), int), (atoms.family[atoms.atom[out]], atoms.place[out])),
+        shape=(len(cuts), len(atoms.places)),
+    ).tocsr()
+    shared = (lies @ lies.T).tocoo()
+    both = odd[shared.row] & odd[shared.col]
+    links = coo_matrix(
+        (shared.data[both], (shared.row[both], shared.col[both])), shape=shared.shape
+    )
+    number, label = connected_components(links, directed=False)
+    stuck = np.zeros(number, bool)
+    stuck[label[[n for n, cut in enumerate(cuts) if cut.odd and not cut.ends]]] = True
+    beside = odd[shared.row] & stuck[label[shared.row]]
+    for family in np.unique(shared.col[beside]).tolist():
+        cuts[family].ends = []
+    free = [n for n, cut in enumerate(cuts) if cut.odd and cut.ends]
+    groups: dict[int, list[int]] = {}
+    for family in free:
+        groups.setdefault(int(label[family]), []).append(family)
+    return list(groups.values())
 
 
 def _families(atoms: Atoms, scores: np.ndarray, candidate: np.ndarray):
