@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-BATCH = 32
 SHIFT = 4
 
 
@@ -31,19 +30,19 @@ def augmented(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def train(
-    model: Any, x: np.ndarray, y: np.ndarray, epochs: int, rate: float, seed: int
+    model: Any, x: np.ndarray, y: np.ndarray, epochs: int, batch: int, rate: float, seed: int
 ) -> dict[str, float]:
     """Train with Adam and a learning rate that falls along a cosine; return what it took."""
     import keras
 
-    steps = epochs * -(-len(x) // BATCH)
+    steps = epochs * -(-len(x) // batch)
     schedule = keras.optimizers.schedules.CosineDecay(rate, max(steps, 1))
     model.compile(keras.optimizers.Adam(schedule), "sparse_categorical_crossentropy")
     rng = np.random.default_rng(seed)
     started, loss = time.perf_counter(), float("nan")
     for _ in range(epochs):
         order = rng.permutation(len(x))
-        found = model.fit(augmented(x[order], rng), y[order], BATCH, verbose=0)
+        found = model.fit(augmented(x[order], rng), y[order], batch, verbose=0)
         loss = found.history["loss"][-1]
     return {"loss": loss, "seconds": time.perf_counter() - started}
 

@@ -27,6 +27,7 @@ import numpy as np
 from environment import RESULTS, environment, save
 
 LAYER = "layer2_0_conv1"
+BATCH = 128
 SCORED = 512
 """Training images that the activations are averaged over."""
 
@@ -54,7 +55,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     x, x_test = ((part - np.float32(0.47)) / np.float32(0.25) for part in (x, x_test))
     keras.utils.set_random_seed(options.seed)
     model = resnet18()
-    spent = cifar10.train(model, x, y, options.epochs, 1e-3, options.seed)
+    spent = cifar10.train(model, x, y, options.epochs, BATCH, 1e-3, options.seed)
     trained = cifar10.accuracy(model, x_test, y_test)
     print(f"trained: {trained:.2%}, {spent}", flush=True)
 
@@ -66,7 +67,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     found = {"trained": trained, "cut": cut}
     for name, one in (("cut, tuned", small), ("uncut, tuned", model)):
         tuned = tfprune.unfreeze_only(one, report)
-        spent = cifar10.train(one, x, y, options.tuning, 1e-4, options.seed + 1)
+        spent = cifar10.train(one, x, y, options.tuning, BATCH, 1e-4, options.seed + 1)
         found[name] = cifar10.accuracy(one, x_test, y_test)
         print(f"{name}: {found[name]:.2%}, {spent}", flush=True)
     return {"size": size, "accuracy": found, "unfrozen": tuned}
@@ -78,8 +79,8 @@ def main() -> None:
     )
     parser.add_argument("--data-dir", required=True, help="folder with CIFAR-10")
     parser.add_argument("--images", type=int, default=5_000, help="training images")
-    parser.add_argument("--epochs", type=int, default=8, help="of training from scratch")
-    parser.add_argument("--tuning", type=int, default=3, help="epochs with and without the cut")
+    parser.add_argument("--epochs", type=int, default=6, help="of training from scratch")
+    parser.add_argument("--tuning", type=int, default=2, help="epochs with and without the cut")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -90,7 +91,7 @@ def main() -> None:
         print(f"{name:<16}{value:>12.2%}")
     budget = {name: getattr(options, name) for name in ("images", "epochs", "tuning", "seed")}
     path = RESULTS / "resnet18_r4.json"
-    save(path, {"environment": environment(), "budget": budget} | figures)
+    save(path, {"environment": environment(), "budget": budget | {"batch": BATCH}} | figures)
     print(f"Written: {path}")
 
 

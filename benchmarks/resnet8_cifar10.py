@@ -32,6 +32,7 @@ import numpy as np
 from environment import RESULTS, environment, save
 
 IMPORTANCES = ("l2", "gamma", "activation", "taylor")
+BATCH = 32
 SCORED = 512
 """Training images that activation and taylor look at."""
 LEVELS = (1.0, 0.75, 0.5, 0.25)
@@ -42,7 +43,7 @@ MULTIPLES = (1, 8)
 def tuned(model: Any, data: Any, options: argparse.Namespace, seed: int) -> float:
     """Train a model in place; return its accuracy."""
     x, y, x_test, y_test = data
-    cifar10.train(model, x, y, options.epochs, 1e-3, seed)
+    cifar10.train(model, x, y, options.epochs, BATCH, 1e-3, seed)
     return cifar10.accuracy(model, x_test, y_test)
 
 
@@ -165,7 +166,7 @@ def main() -> None:
     print_tables(rows, speed)
     budget = {name: getattr(options, name) for name in ("images", "epochs", "seeds", "runs")}
     path = RESULTS / "resnet8_cifar10.json"
-    figures = {"environment": environment(), "budget": budget}
+    figures = {"environment": environment(), "budget": budget | {"batch": BATCH}}
     save(path, figures | {"accuracy": rows, "latency": speed})
     print(f"Written: {path}")
 
