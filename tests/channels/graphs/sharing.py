@@ -47,12 +47,12 @@ def layer_called_on_its_own_output():
 
 @case(
     "5: b.kernel3 b.bias y.kernel0",
-    frozen={"a.kernel3": (4, "no channels"), **LAST},
+    frozen={"a.kernel3": (4, "works on what has no channels there"), **LAST},
 )
 def norm_shared_with_the_input():
     x = image(channels=4)
     shared = layers.BatchNormalization(name="n")
-    h = conv(layers.Add()([shared(x), shared(conv(x, 4, "a"))]), 5, "b")
+    h = conv(layers.Concatenate()([shared(x), shared(conv(x, 4, "a"))]), 5, "b")
     return finish(x, h)
 
 
