@@ -11,8 +11,8 @@ from tfprune.channels.structure import read
 
 def nested(name):
     """Return a nested model whose layers are named as those of any other."""
-    inner = [keras.Input((6,)), layers.Dense(5, name="a"), layers.Dense(4, name="b")]
-    return keras.Sequential(inner, name=name)
+    x = keras.Input((6,))
+    return keras.Model(x, layers.Dense(4, name="b")(layers.Dense(5, name="a")(x)), name=name)
 
 
 @pytest.fixture
@@ -50,6 +50,7 @@ def kept(removed):
 def test_slots_are_cut_like_their_weights(two_branches, scaled):
     model = two_branches
     optimizer = keras.optimizers.Adam(1e-3)
+    assert len({v.path for v in model.trainable_variables}) == 6  # of 10 variables
     train(model, keras.optimizers.LossScaleOptimizer(optimizer) if scaled else optimizer)
     ratios = {"one/a": 0.4, "one/b": 0.25, "two/a": 0.6, "two/b": 0.5}
     small, report = tfprune.shrink(model, channels=ratios)

@@ -84,10 +84,22 @@ def nested_model_called_twice_on_different_sizes():
 def nested_model_without_weights_called_twice():
     x = keras.Input((5,))
     inner = keras.Input((4,))
-    twice = keras.Model(inner, layers.Concatenate()([inner, layers.Reshape((4,))(inner)]))
+    twice = keras.Model(inner, layers.Concatenate()([inner, layers.ReLU()(inner)]))
     h, g = (layers.Dense(4, name=name)(x) for name in ("in", "g"))
     r = layers.Dense(3, name="r")(twice(h))
     return finish(x, layers.Concatenate()([twice(g), r]))
+
+
+@case(
+    # The reshape has one target for both calls.
+    "4: a.kernel3 a.bias b.kernel3 b.bias y.kernel0x8",
+    ties=[("a.kernel3", 1, "y.kernel0", [1, 5, 9, 13, 17, 21, 25, 29])],
+)
+def reshape_called_twice():
+    x = image(2)
+    shared = layers.Reshape((16,))
+    ends = [shared(conv(x, 4, name)) for name in "ab"]
+    return finish(x, layers.Concatenate()(ends))
 
 
 @case(
