@@ -1,7 +1,8 @@
 """No file of the zoo is wrong: not on this CPU, not with XNNPACK off, not without AVX.
 
-The graphs of `CORE` are exported in every form (`LARGE` ones in two) at a sparsity between 70 and
-95 %; `TFPRUNE_ZOO=all` exports all of them, which takes four times as long.
+The graphs of `CORE` are exported in every form at a sparsity between 70 and 95 %; half the forms of
+the `LARGE` ones, and all of the `SLOW`, are left to `pytest -m slow_sweep`. `TFPRUNE_ZOO=all`
+exports every graph of the zoo, which takes four times as long.
 """
 
 import functools
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 from emulation import Failure, require_emulator, run_without_avx
 from zoo import GRAPHS, mobiles, prune_to
-from zoo.core import CORE, LARGE
+from zoo.core import CORE, LARGE, SLOW
 from zoo.exports import SAMPLES, Export, answers, export, names_of, run, samples_for
 
 from tfprune.export.convert import trace
@@ -25,16 +26,26 @@ from tfprune.export.graph import read_graphs
 from tfprune.export.interfaces import interface_of
 from tfprune.export.xnnpack.verdict import judge
 
+
+def _is_slow(quantize, name):
+    """Tell whether a case is left to `pytest -m slow_sweep`."""
+    slow = name in SLOW or (name in LARGE and quantize in ("float16", "dynamic"))
+    return slow and not EVERYTHING
+
+
 FORMS = (None, "float16", "dynamic", "int8")
 OPTIONS = {"sparse": "auto"}
 TOLERANCE = {None: 5e-5, "float16": 5e-3}
+# With random weights its outputs are small differences of large values, and rounding the weights
+# moves them by 5 %: the exporter refuses to call that right, and writes nothing.
+BEYOND_ROUNDING = {("float16", "efficientnet_v2_b0")}
 APART = 0.25  # between runtimes by root mean square, where weights are int8
 EVERYTHING = os.environ.get("TFPRUNE_ZOO") == "all"
 CASES = [
-    (q, name)
+    pytest.param(q, name, marks=pytest.mark.slow_sweep if _is_slow(q, name) else ())
     for q in FORMS
     for name in GRAPHS
-    if EVERYTHING or (name in CORE and (name not in LARGE or q in (None, "int8")))
+    if EVERYTHING or name in CORE | SLOW
 ]
 
 BROKEN = [
@@ -142,6 +153,9 @@ def test_right_on_this_cpu(sweep, quantize, name):
     if quantize in GRAPHS[name].refused:
         assert "no int8 kernel" in made.problem
         return
+    if (quantize, name) in BEYOND_ROUNDING:
+        assert "do not bear float16" in made.problem
+        return
     assert made.problem is None, made.problem
     check(quantize, made.keras, made.default, made.plain)
     check(quantize, made.keras, made.plain, made.default)
@@ -152,7 +166,7 @@ def test_right_on_this_cpu(sweep, quantize, name):
 def test_right_without_avx(sweep, quantize, name):
     require_emulator()
     made = sweep.export(quantize, name)
-    if quantize in GRAPHS[name].refused:
+    if quantize in GRAPHS[name].refused or (quantize, name) in BEYOND_ROUNDING:
         return
     assert made.problem is None, made.problem
     got = sweep.without_avx(quantize)[name]
@@ -231,7 +245,7 @@ STRICTER = {
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize(("quantize", "name"), [c for c in CASES if c[0] is None])
+@pytest.mark.parametrize(("quantize", "name"), [c for c in CASES if c.values[0] is None])
 def test_the_verdict_is_what_was_seen_or_stricter(sweep, quantize, name):
     graph = read_graphs(sweep.export(quantize, name).path.read_bytes())[0]
     weights = {graph.constant(i).index for op in graph.operations for i in op.inputs if i >= 0}

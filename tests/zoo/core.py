@@ -77,4 +77,7 @@ CORE = frozenset(
 )
 
 LARGE = frozenset({"efficientnet_v2_b0", "nasnet_mobile_of_one_block"})
-"""Those of them that take ten seconds each to convert, so that two forms must do."""
+"""Those of them that take ten seconds a form to convert, so that two forms must do every day."""
+
+SLOW = frozenset({"nasnet_mobile"})
+"""Beyond those: half a minute a form."""

@@ -25,7 +25,7 @@ MODELS = {
     "mobilenet_v3_large": ("dense", A.MobileNetV3Large, {"alpha": 0.35}),
     "efficientnet_b0": ("dense", A.EfficientNetB0, {}),
     "efficientnet_v2_b0": ("dense", A.EfficientNetV2B0, {}),
-    "nasnet_mobile": ("dense", A.NASNetMobile, {}),  # 771 layers: with TFPRUNE_ZOO=all only
+    "nasnet_mobile": ("dense", A.NASNetMobile, {}),  # 771 layers: in the slow sweep
     "nasnet_mobile_of_one_block": (
         "dense",
         NASNet,
