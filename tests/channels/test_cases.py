@@ -1,10 +1,10 @@
 """The hard cases: families as worked out by hand, and the gate on each of them."""
 
 import pytest
+
 from channels.gate import pass_gate
 from channels.graphs import CASES
 from channels.graphs.cases import as_written, families_of, frozen_in, positions_of
-
 from tfprune.channels.structure import read
 
 EVERY = pytest.mark.parametrize("case", CASES.values(), ids=CASES)

@@ -19,7 +19,7 @@ from keras import tree
 
 from tfprune.channels import graph, rules
 from tfprune.channels.atoms import Atoms, index_of_axes
-from tfprune.channels.rules.shape import sliced_key
+from tfprune.channels.rules.slicing import sliced_key
 from tfprune.channels.tracing import Step, Trace
 from tfprune.channels.track import kept_shape
 from tfprune.cloning import copy_layer, is_graph

@@ -7,6 +7,7 @@ from tfprune.channels.rules import (
     normalization,
     recurrent,
     shape,
+    slicing,
 )
 from tfprune.channels.rules.table import channel_rule, find
 
@@ -19,4 +20,5 @@ __all__ = [
     "normalization",
     "recurrent",
     "shape",
+    "slicing",
 ]
