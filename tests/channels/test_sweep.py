@@ -58,6 +58,7 @@ SIZES = {"Xception": 71, "InceptionV3": 75, "InceptionResNetV2": 75}
 """Smallest legal sides of images; 32 for all others."""
 
 VARIANCES = {
+    "EfficientNetB7": (0.8, 1.8),
     "EfficientNetV2B3": (0.8, 1.8),
     "EfficientNetV2S": (0.8, 1.8),
     "EfficientNetV2M": (0.8, 1.8),
@@ -65,7 +66,7 @@ VARIANCES = {
 }
 """Of norms. Hundreds that enlarge a little each make the output chaotic: a millionth of the input
 became all of the output in EfficientNetV2L and a third of it in EfficientNetV2S. In float64 the
-gate holds for EfficientNetV2B3 and V2S with the usual variances, too."""
+gate holds for EfficientNetB7, V2B3 and V2S with the usual variances, too."""
 
 CHANNELS: dict[str, tuple[int, int, float]] = {
     "VGG16": (12_416, 12_416, 1.0),
