@@ -10,6 +10,7 @@ compiled graph) and once call by call, as `sensitivity` itself runs; they take t
 from __future__ import annotations
 
 import argparse
+import pathlib
 import statistics
 import time
 from typing import Any
@@ -38,7 +39,7 @@ def network(keras: Any) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", default=RESULTS / "sensitivity.json")
+    parser.add_argument("--out", type=pathlib.Path, default=RESULTS / "sensitivity.json")
     options = parser.parse_args()
 
     import keras
