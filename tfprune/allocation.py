@@ -37,7 +37,7 @@ def erk(shapes: Sequence[Sequence[Sequence[int]]]) -> list[Curve]:
     densities = []
     for kernels in shapes:
         size = sum(math.prod(shape) for shape in kernels)
-        densities.append(sum(_erk_size(shape) for shape in kernels) / size)
+        densities.append(sum(sum(shape) for shape in kernels) / size)
     most = max(densities)
 
     def curve(density: float) -> Curve:
@@ -46,10 +46,6 @@ def erk(shapes: Sequence[Sequence[Sequence[int]]]) -> list[Curve]:
         return lambda knob: 1.0 - min(1.0, density / most * whole * (1.0 - knob) ** 3)
 
     return [curve(density) for density in densities]
-
-
-def _erk_size(shape: Sequence[int]) -> float:
-    return float(sum(shape)) if math.prod(shape) > 0 else 0.0
 
 
 def ranked(scores: Sequence[np.ndarray]) -> list[Curve]:

@@ -106,7 +106,6 @@ def search(
     best: Trial | None = None
     chosen: keras.Model | None = None
     for number in range(trials):
-        # The first tries what is wanted most often; the ends are approached by halves.
         sparsity = round((low + high) / 2, 6)
         spread = allocate(model, sparsity, **options)
         trial, made = kept.trial(number, sparsity), None
