@@ -124,7 +124,7 @@ def shrink(
     small, surgeon = read.without(removed)
     compile_like(model, small, surgeon)
     latency = (search.before, search.after) if search else (None, None)
-    return small, report(read, removed, str(goal), scorer.name, latency)
+    return small, report(read, removed, goal, scorer.name, latency)
 
 
 def _limits(max_ratio: Any, min_channels: Any, round_to: Any) -> Limits:

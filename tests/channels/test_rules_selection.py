@@ -93,3 +93,36 @@ def test_no_slice_becomes_empty():
     assert sorted(order.atoms.tolist()) == [0, 2, 4]
     small, _ = structure.without(order.atoms)
     assert small(np.ones((1, 6, 6, 3))).shape == (1, 3)
+
+
+def frozen_in_part(filters, held, wide):
+    """`a` makes channels of which the first few must stay; beside `b`, they add up to `d`'s."""
+    x = image()
+    a, b = conv(x, filters, "a"), conv(x, wide, "b")
+    custom = layers.Lambda(lambda t: t, output_shape=(6, 6, held), name="custom")(a[..., :held])
+    h = layers.Concatenate()([a, b]) + conv(x, filters + wide, "d")
+    return read(finish(x, layers.Concatenate()([custom, h])))
+
+
+def test_what_must_stay_counts_for_the_multiple():
+    structure = frozen_in_part(21, 3, 9)
+    # `a` has 3 + 18 channels, `b` 9: 5 = 4 + 1 of `a` and 9 = 8 + 1 of `b` bring both to
+    # multiples of 4, and `d` with them; 18 - 1 = 4 * 4 + 1 with the 3 that stay are 20.
+    order = ranked(structure, np.arange(27.0), round_to=4)
+    after = [lengths(structure, order.atoms[:stop]) for stop in order.stops]
+    found = [(one["a"], one["b"], one["d"]) for one in after]
+    assert found[0] == (21, 9, 30)
+    assert found[1] == (20, 8, 28)
+    assert all(n % 4 == 0 for one in found[1:] for n in one)
+    assert found[-1] == (8, 4, 12)
+
+
+def test_a_family_of_which_layers_want_different_rests_stays_whole():
+    x = image()
+    a, c = conv(x, 19, "a"), conv(x, 16, "c")
+    custom = layers.Lambda(lambda t: t, output_shape=(6, 6, 3), name="custom")(a[..., :3])
+    # The 16 channels of `a` that may go are tied to those of `c`, of which none must stay.
+    structure = read(finish(x, layers.Concatenate()([custom, a[..., 3:] + c])))
+    assert structure.atoms.sizes().tolist() == [16]
+    assert ranked(structure, np.arange(16.0), round_to=4).atoms.size == 0
+    assert ranked(structure, np.arange(16.0), round_to=1).atoms.size == 14

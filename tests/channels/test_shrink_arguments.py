@@ -1,5 +1,7 @@
 """What `shrink` refuses, with what it says, and that nothing is lost then."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -88,6 +90,40 @@ def test_a_ratio_never_empties_a_layer(untouched, ratio, left):
     assert small.get_layer("conv1").filters == left
 
 
+@pytest.mark.parametrize(
+    ("arguments", "note"),
+    [
+        ({"channels": {"conv1": 0.1}}, r"nothing was removed of 'conv1': 0\.1 of its 8 channels"),
+        ({"channels": {"conv1": 0.3}, "round_to": 8}, "nothing was removed of 'conv1'"),
+        ({"channels": 0.001}, r"nothing was removed: channels=0\.001 is less than"),
+        ({"channels": {"conv1": 0.125}}, None),
+        ({"channels": 0.1}, None),
+    ],
+)
+def test_the_report_says_if_nothing_was_removed(untouched, arguments, note):
+    _, report = tfprune.shrink(untouched, **arguments)
+    assert (report.channels_removed == 0) == bool(note) == bool(report.notes)
+    if note:
+        assert re.search(note, " ".join(report.lines()))
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[", "3", "{}", '[{"layer": "a"}]', '{"history": [4]}', '{"history": null}']
+)
+def test_a_file_that_holds_no_history(untouched, tmp_path, content):
+    path = tmp_path / "report.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"no JSON|holds no history"):
+        tfprune.replay(untouched, path)
+
+
+def test_positions_beyond_the_layer(untouched):
+    _, report = tfprune.shrink(untouched, channels=0.5)
+    entry = report.history[0] | {"removed": [report.history[0]["of"]]}
+    with pytest.raises(ValueError, match="holds no history"):
+        tfprune.replay(untouched, [entry])
+
+
 def test_a_failing_function_and_scores_that_are_nan(untouched):
     def fails(rows):
         raise ZeroDivisionError("of the user's own")
@@ -105,6 +141,8 @@ def test_wrapped_models_are_to_be_stripped_first(small_model):
     wrapped = tfprune.prune_low_magnitude(small_model)
     with pytest.raises(ValueError, match=r"wrapped for pruning.*Strip it first.*such as 'conv1'"):
         tfprune.shrink(wrapped, macs=0.5)
+    with pytest.raises(ValueError, match=r"wrapped for pruning.*Strip it first"):
+        tfprune.replay(wrapped, tfprune.shrink(small_model, macs=0.5)[1].history)
     with pytest.warns(UserWarning, match="not pruned as"):
         plain = tfprune.strip_pruning(wrapped)
     assert tfprune.shrink(plain, macs=0.5)[1].macs_after

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfprune.channels.admission import admit
 from tfprune.channels.compilation import compile_like
 from tfprune.channels.structure import Structure, read
 
@@ -55,12 +56,12 @@ def replay(model: keras.Model, done: History | str | os.PathLike) -> keras.Model
     Example: `small = tfprune.replay(fresh_model, "shrink.json")`
 
     Raises:
-        ValueError: the history does not fit the model.
+        ValueError: the history does not fit the model, the file holds none, or the model is one
+            that `shrink` refuses.
+        OSError: the file cannot be read.
     """
-    entries: Any = done
-    if isinstance(done, (str, os.PathLike)):
-        content = json.loads(pathlib.Path(done).read_text("utf-8"))
-        entries = content["history"] if isinstance(content, dict) else content
+    entries = _entries(done)
+    model = admit(model)
     structure = read(model)
     by_name = {(p.layer, p.name, p.axis): p for p in structure.atoms.places}
     chosen = [np.empty(0, int)]
@@ -83,3 +84,39 @@ def replay(model: keras.Model, done: History | str | os.PathLike) -> keras.Model
     small, surgeon = structure.without(np.unique(np.concatenate(chosen)))
     compile_like(model, small, surgeon)
     return small
+
+
+def _entries(done: History | str | os.PathLike) -> History:
+    """Return the entries of a history, read from its file if need be.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found: Any = done
+    if isinstance(done, (str, os.PathLike)):
+        try:
+            found = json.loads(pathlib.Path(done).read_text("utf-8"))
+        except ValueError as error:  # not UTF-8, not JSON
+            raise ValueError(
+                f"The file holds no JSON ({error}), and a report saved by `report.to_json(path)` "
+                f"is expected. Received: {os.fspath(done)!r}"
+            ) from error
+        found = found.get("history") if isinstance(found, dict) else found
+    if not isinstance(found, list) or not all(map(_is_entry, found)):
+        raise ValueError(
+            "`replay` takes `report.history` or the path of a report that `report.to_json(path)` "
+            f"has saved; this holds no history. Received: {str(done)[:200]}"
+        )
+    return found
+
+
+def _is_entry(entry: Any) -> bool:
+    """Tell whether a value has what an entry of a history has, each of its type."""
+    if not isinstance(entry, dict) or not {"layer", "weight", "axis", "of"} <= entry.keys():
+        return False
+    of, removed = entry["of"], entry.get("removed")
+    return (
+        isinstance(of, int)
+        and isinstance(removed, list)
+        and all(isinstance(n, int) and 0 <= n < of for n in removed)
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from tfprune.channels.history import History, history
 from tfprune.channels.structure import NOTHING, Structure
+from tfprune.channels.targets import Target, layer_places
 from tfprune.results import Result
 
 
@@ -63,6 +65,7 @@ class ShrinkReport(Result):
         touched: paths of the layers with weights that were cut: outputs, inputs or norms.
         latency_before_ms: milliseconds of the exported `.tflite`, measured for `latency_ms=` only.
         latency_after_ms: those of the smaller model.
+        notes: where less was removed than one might expect, and why.
 
     Example: `small, report = tfprune.shrink(model, macs=0.5); print(report)`
     """
@@ -82,6 +85,7 @@ class ShrinkReport(Result):
     touched: tuple[str, ...] = ()
     latency_before_ms: float | None = None
     latency_after_ms: float | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def coverage(self) -> float:
@@ -133,7 +137,7 @@ class ShrinkReport(Result):
                 f"no rule is known for {', '.join(kinds)}: channels there stay "
                 "(`tfprune.channel_rule` teaches one)"
             )
-        return found
+        return [*found, *self.notes]
 
     def __rich__(self) -> Group:
         """Return what rich prints: the table and the totals under it."""
@@ -143,7 +147,7 @@ class ShrinkReport(Result):
 def report(
     structure: Structure,
     removed: np.ndarray,
-    target: str,
+    target: Target,
     importance: str,
     latency: tuple[float | None, float | None] = (None, None),
 ) -> ShrinkReport:
@@ -170,7 +174,7 @@ def report(
         )
     return ShrinkReport(
         model=structure.model.name,
-        target=target,
+        target=str(target),
         importance=importance,
         params_before=cost.params(NOTHING),
         params_after=cost.params(removed),
@@ -184,7 +188,26 @@ def report(
         touched=_touched(structure, lengths),
         latency_before_ms=latency[0],
         latency_after_ms=latency[1],
+        notes=tuple(_notes(structure, target, removed, lengths)),
     )
+
+
+def _notes(
+    structure: Structure, target: Target, removed: np.ndarray, lengths: np.ndarray
+) -> Iterator[str]:
+    """Yield a sentence for each layer, or the model, of which nothing was removed after all."""
+    places = structure.atoms.places
+    for name, numbers in layer_places(structure, target.by_layer or ()).items():
+        ratio = (target.by_layer or {})[name]
+        if all(lengths[n] == places[n].ids.size for n in numbers):
+            count = places[numbers[0]].ids.size
+            yield (
+                f"nothing was removed of '{name}': {ratio:g} of its {count} channels is less than "
+                "what can be removed at a time (one channel, one group, or up to a multiple of "
+                "`round_to`)"
+            )
+    if not removed.size and target.by_layer is None:
+        yield f"nothing was removed: {target} is less than what can be removed at a time"
 
 
 def _touched(structure: Structure, lengths: np.ndarray) -> tuple[str, ...]:

@@ -136,13 +136,51 @@ class _Cut:
 
 def _cuts(atoms: Atoms, scores: np.ndarray, candidate: np.ndarray, limits: Limits) -> list[_Cut]:
     widths = multiplicity(atoms)
+    rests = _rests(atoms, limits.round_to)
     found = []
     for family, (members, size) in enumerate(_families(atoms, scores, candidate)):
         unit = limits.round_to // math.gcd(limits.round_to, int(widths[family]))
         keep = math.ceil(limits.min_channels / widths[family])
         cap = min(int(limits.max_ratio * size + 1e-9), size - keep, members.size)
-        odd = size % unit
+        rest = rests.get(family, 0)
+        if rest is None:
+            found.append(_Cut(members, size, 1, []))
+            continue
+        odd = (size - rest) % unit
         found.append(_Cut(members, size, odd, list(range(odd or unit, cap + 1, unit))))
+    return found
+
+
+def _rests(atoms: Atoms, round_to: int) -> dict[int, int | None]:
+    """Return what a family keeps beyond a multiple, so that its layers keep one.
+
+    Only a layer of which some channels must stay needs a rest; the first of its families has it.
+    None for a family of which two layers want different rests: it stays whole.
+    """
+    places = {n: p for n, p in enumerate(atoms.places) if p.role == "out"}
+    lying = np.bincount(atoms.place, atoms.times, len(atoms.places)).astype(int)
+    missing = {n: -((p.ids.size - lying[n]) // p.blocks) % round_to for n, p in places.items()}
+    if not any(missing[n] for n in places if lying[n]):
+        return {}
+    pairs = np.stack([atoms.place, atoms.family[atoms.atom], atoms.times])
+    widths: dict[int, dict[int, int]] = {n: {} for n in places}
+    for number, family, times in np.unique(pairs, axis=1).T.tolist():
+        if number in places:
+            widths[number][family] = times // places[number].blocks
+    wanted: dict[int, list[tuple[int, int | None]]] = {}
+    for number, families in widths.items():
+        for family, width in sorted(families.items()):
+            shared = math.gcd(width, round_to)
+            unit = round_to // shared
+            many, odd = divmod(missing[number], shared)
+            rest = None if odd else many * pow(width // shared, -1, unit) % unit
+            wanted.setdefault(family, []).append((unit, rest))
+            missing[number] = 0  # by the first
+    found: dict[int, int | None] = {}
+    for family, wishes in wanted.items():
+        rest = max(wishes, key=lambda wish: wish[0])[1]
+        agree = rest is not None and all(rest % unit == own for unit, own in wishes)
+        found[family] = rest if agree else None
     return found
 
 
