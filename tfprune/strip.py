@@ -74,6 +74,13 @@ def strip_pruning(model: Any) -> Any:
     """
     kind = require_family(model, "a model with wrapped layers, or a wrapped layer,")
     if not room(kind).can_strip(model):
+        held = _held(model)
+        if held:
+            raise ValueError(
+                f"A {type(model).__name__} is no model to be stripped as a whole, but it holds "
+                f"one that is: `tfprune.strip_pruning({model.name}.{held[0]})`. "
+                f"Received: {type(model).__name__} {model.name!r}"
+            )
         raise ValueError(
             "Cannot strip layers that were wrapped inside a model or layer of your own class: only "
             "that class knows how they are put together. Build the same model with plain layers "
@@ -93,6 +100,15 @@ def strip_pruning(model: Any) -> Any:
             stacklevel=2,
         )
     return room(kind).strip(model)
+
+
+def _held(model: Any) -> list[str]:
+    """Return the attributes of a model that hold wrapped models, as a `Distiller` does."""
+    return [
+        name
+        for name, value in vars(model).items()
+        if not name.startswith("_") and family(value) and can_strip(value) and pruned_layers(value)
+    ]
 
 
 def _require_finite(model: Any) -> None:
