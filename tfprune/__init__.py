@@ -8,7 +8,8 @@ The map of the house (upper floors import lower ones, never the other way round)
 - layers: `family`, `registry` (which weights), `wrapper` (Keras 3), `legacy` (tf_keras through
   tfmot), `cloning`, `decisions`, `strip`, `optimizers` (which leave zeros alone)
 - workflows: `rules`, `prune`, `callbacks`, `tensorboard`, `summary`, `channels` (which go
-  together), `export`, `weightfiles`, `benchmarking`, `count`, `variants`, `shrink`
+  together), `export`, `weightfiles`, `benchmarking`, `count`, `variants`, `shrink`,
+  `permutation`, `allocate`, `sensitivity`, `search` (what to prune)
 - commands: `quickstart`, `console`, `channel_commands`, `cli`
 
 Names are loaded when first used, so that `tfprune --help` need not wait for TensorFlow.
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from tfprune.export import Explanation, ExportResult, explain, export_tflite
     from tfprune.latency import PruneForLatencyOnXNNPack
     from tfprune.patterns import NM, Block, Unstructured
+    from tfprune.permutation import PermutationReport, permute_for_nm
     from tfprune.prune import PruningPolicy, prune, prune_low_magnitude, prune_scope
     from tfprune.registry import PrunableLayer
     from tfprune.regularizers import BatchNormRegularizer
@@ -76,6 +78,7 @@ _HOMES = {
     "export": ("Explanation", "ExportResult", "explain", "export_tflite"),
     "latency": ("PruneForLatencyOnXNNPack",),
     "patterns": ("NM", "Block", "Unstructured"),
+    "permutation": ("PermutationReport", "permute_for_nm"),
     "prune": ("PruningPolicy", "prune", "prune_low_magnitude", "prune_scope"),
     "registry": ("PrunableLayer",),
     "regularizers": ("BatchNormRegularizer",),
@@ -114,6 +117,7 @@ __all__ = [  # noqa: RUF022 -- spelt out for type checkers and `import *`
     "Iterative",
     "NM",
     "OneShot",
+    "PermutationReport",
     "PolynomialDecay",
     "PrunableLayer",
     "PruneForLatencyOnXNNPack",
@@ -138,6 +142,7 @@ __all__ = [  # noqa: RUF022 -- spelt out for type checkers and `import *`
     "export_tflite",
     "export_variants",
     "inspect_file",
+    "permute_for_nm",
     "prune",
     "prune_low_magnitude",
     "prune_scope",

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
 
-from tfprune.channels.surgery import Surgeon
+
+class Cutter(Protocol):
+    """What has changed the weights of a model, and changes slots of its optimizer the same way."""
+
+    def cut(self, variable: Any, value: np.ndarray) -> np.ndarray:
+        """Return what a value of a variable's shape becomes."""
+        ...
 
 
-def compile_like(model: keras.Model, small: keras.Model, surgeon: Surgeon) -> None:
+def compile_like(model: keras.Model, small: keras.Model, cutter: Cutter) -> None:
     """Compile `small` as `model` is, if it is, and cut the optimizer's slots to its weights.
 
     Warns if the losses or metrics cannot be made again from their configuration.
@@ -39,14 +45,14 @@ def compile_like(model: keras.Model, small: keras.Model, surgeon: Surgeon) -> No
     if optimizer is not None and optimizer.built:
         if not _inner(small.optimizer).built:  # twice would give a scaled one more variables
             small.optimizer.build(small.trainable_variables)
-        _copy_slots(model, small, surgeon)
+        _copy_slots(model, small, cutter)
 
 
 def _inner(optimizer: Any) -> Any:
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
-def _copy_slots(model: keras.Model, small: keras.Model, surgeon: Surgeon) -> None:
+def _copy_slots(model: keras.Model, small: keras.Model, cutter: Cutter) -> None:
     """Copy what the optimizer holds, cut like the weights it is for."""
     # Layers of two nested models may have the same name: their slots come in the same order.
     owners: dict[str, list[Any]] = {}
@@ -61,7 +67,7 @@ def _copy_slots(model: keras.Model, small: keras.Model, surgeon: Surgeon) -> Non
         met[before.name] = met.get(before.name, -1) + 1
         owner = same[met[before.name] % len(same)]
         if owner is not None and tuple(owner.shape) == value.shape:
-            value = surgeon.cut(owner, value)
+            value = cutter.cut(owner, value)
         if tuple(after.shape) == value.shape:
             after.assign(value)
         else:

@@ -187,8 +187,7 @@ class Visit:
             tensor: which of the call's tensors they come from, for importances that look at
                 activations; None for what stays inside the layer.
         """
-        reason = f"the channels that '{self.path}' reads cannot be removed"
-        self.equate(self.ids(variable, axis, "in"), ids, reason)
+        self.equate(self.ids(variable, axis, "in"), ids, reads_none(self.path))
         if tensor is not None:
             self.trace.readers.append((self.path, self.graph, self.call.tensors[tensor], ids))
 
@@ -278,6 +277,11 @@ class Visit:
         shape = known(self.shapes[output])
         left_out = {axis % len(shape) for axis in axes}
         return math.prod(n for axis, n in enumerate(shape) if axis not in left_out)
+
+
+def reads_none(path: str) -> str:
+    """Return why the channels along the input axis of a layer stay if it reads none of a layer."""
+    return f"the channels that '{path}' reads cannot be removed"
 
 
 Rule = Callable[[Visit], "Sequence[Track] | Track"]
