@@ -513,7 +513,7 @@ x = np.random.default_rng(0).random((64, 16), np.float32)
 pruned.fit(x, x[:, :1], batch_size=8, verbose=0, callbacks=[tfprune.UpdatePruningStep()])
 from tfprune.wrapper import wrappers
 (wrapper,) = wrappers(pruned)
-replicas = [v.numpy() for v in wrapper._masks[0].value.values]
+replicas = [v.numpy() for v in wrapper.pruning_vars[0][1].value.values]
 kernels = [v.numpy() for v in wrapper.layer.kernel.value.values]
 print(json.dumps({
     "replicas": len(replicas),

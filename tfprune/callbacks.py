@@ -38,7 +38,8 @@ class UpdatePruningStep(FamilyCallback):
     Before the first step it works out what sparsity the run will reach and warns if that is short
     of the schedule's end; at the end it says what was reached. Masks change before the training
     step at which the schedule asks for it, at its first and last step always; at the end of each
-    epoch weights are masked again, so that what is saved is sparse.
+    epoch weights are masked again, so that what is saved is sparse (but for soft pruning, which
+    keeps cut weights until its last update).
 
     Args:
         verbose: print what was reached at the end of `fit`; None follows `fit`'s own `verbose`.
@@ -238,11 +239,19 @@ class UpdatePruningStep(FamilyCallback):
     def _trust(self) -> None:
         """Spare the forward pass the masks in layers whose cut weights stay at zero in this run."""
         for layer in self._layers:
-            weights = [weight for weight, _, _ in layer.pruning_vars]
-            layer.apply_masks()
-            layer.zeros_hold = self._in_fit() and optimizers.keeps_zeros(self._target, weights)
-            optimizers.cut_momentum(self._target, layer)
+            layer.settle()
+            layer.gradient_scale = optimizers.gradient_scale(self._target)
+            self._trust_zeros_of(layer)
         train_function.refresh(self._target, self._layers)
+
+    def _trust_zeros_of(self, layer: Any) -> None:
+        weights = [weight for weight, _, _ in layer.pruning_vars]
+        layer.zeros_hold = (
+            self._in_fit()
+            and layer.cuts_for_good()
+            and optimizers.keeps_zeros(self._target, weights)
+        )
+        optimizers.cut_momentum(self._target, layer)
 
     def _update(self) -> None:
         """Update the masks of every layer for which an update has come due."""
@@ -259,7 +268,10 @@ class UpdatePruningStep(FamilyCallback):
         if due:
             self._sync()
             for layer, at in due:
+                may_return = not layer.cuts_for_good()
                 layer.update_masks(at)
+                if may_return and layer.cuts_for_good():
+                    self._trust_zeros_of(layer)
                 optimizers.cut_momentum(self._target, layer)
 
     def _settle(self) -> None:
@@ -271,7 +283,7 @@ class UpdatePruningStep(FamilyCallback):
         self._sync()
         for layer in self._layers:
             optimizers.doubt(layer)
-            layer.apply_masks()
+            layer.settle()
             optimizers.cut_momentum(self._target, layer)
         self._store_steps()
         train_function.refresh(self._target, self._layers)

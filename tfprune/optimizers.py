@@ -11,6 +11,7 @@ trusted: there the forward pass masks.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -43,8 +44,7 @@ def keeps_zeros(model: Any, weights: list[Any]) -> bool:
         weights: variables, masked, with masked gradients and momentum cut by `cut_momentum`.
     """
     optimizer = inner(model)
-    if getattr(optimizer, "built", True) is False and is_graph(model):
-        model.optimizer.build(model.trainable_variables)
+    _build(model)
     if type(optimizer) not in _STILL or optimizer.use_ema or not optimizer.built:
         return False
     if type(model).train_step is not keras.Model.train_step:
@@ -74,6 +74,26 @@ def cut_momentum(model: Any, layer: Any) -> None:
     for weight, mask, _ in layer.pruning_vars if layer.zeros_hold else []:
         for slot in _slots(inner(model), weight):
             slot.assign(ops.where(mask.value, slot.value, 0))
+
+
+def gradient_scale(model: Any) -> Callable[[], Any]:
+    """Return what tells, in the training step, by what the loss is multiplied.
+
+    That is the scale that keeps the gradients of float16 from vanishing, over the number of
+    replicas that share a batch. It is 1 for an optimizer that is not built before the first step.
+    """
+    _build(model)
+    strategy = getattr(model, "distribute_strategy", None)
+    share = 1.0 / getattr(strategy, "num_replicas_in_sync", 1)
+    scale = getattr(getattr(model, "optimizer", None), "dynamic_scale", None)
+    return lambda: share if scale is None else ops.cast(scale.value, "float32") * share
+
+
+def _build(model: Any) -> None:
+    """Build the optimizer of a graph, whose variables are all there."""
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is not None and not optimizer.built and is_graph(model):
+        optimizer.build(model.trainable_variables)
 
 
 def inner(model: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -28,19 +29,23 @@ def run_with(layer: Any, values: dict[int, Any], args: tuple, kwargs: dict) -> t
     return outputs, scope.losses
 
 
-def mask_gradient(value: Any, mask: Any) -> Any:
-    """Return a value as it is, with a gradient that is zero where the mask is."""
+def with_gradient(value: Any, forward: Callable[[Any], Any], backward: Callable[[Any], Any]) -> Any:
+    """Return `forward(value)`, whose gradient by the value is `backward` of that by the result.
+
+    Example: `with_gradient(w, lambda w: w, lambda g: ops.where(mask, g, 0))` is `w` as it is, with
+    a gradient that is zero where the mask is.
+    """
 
     @ops.custom_gradient
-    def identity(value):
+    def run(value):
         def gradient(*args, upstream=None):
             if upstream is None:
                 (upstream,) = args
-            return ops.where(mask, upstream, 0)
+            return backward(ops.convert_to_tensor(upstream))
 
-        return value, gradient
+        return forward(value), gradient
 
-    return identity(ops.convert_to_tensor(value))
+    return run(ops.convert_to_tensor(value))
 
 
 class _UpdateScope(keras.StatelessScope):

@@ -11,6 +11,8 @@ How it works, and why so:
   `layer.call(...)`, so that dtype policies, masks, losses and `training` keep their meaning.
 - While the callback vouches that cut weights are zero (`zeros_hold`), only the gradient is masked:
   the forward pass would multiply zeros by zero, and cost a pass over the weights.
+- Scores by gradients, soft pruning and RigL need more than that, and only then is there more: a
+  gradient that is recorded or let through on its way, and weights of the wrapper to keep it.
 - New masks are computed on the host, in numpy, by the callback `UpdatePruningStep`, not in the
   graph: exact, fast, and the training step itself costs one multiplication more.
 """
@@ -22,13 +24,16 @@ import weakref
 from typing import Any
 
 import keras
-from keras import ops
 
-from tfprune import masks, patterns, registry, signatures
+from tfprune import gradients, patterns, registry, score_functions, signatures
+from tfprune import regrowth as regrowth_
 from tfprune import schedules as schedules_
+from tfprune.criteria import Criterion
+from tfprune.masked import MaskedWeight
+from tfprune.patterns import Pattern
 from tfprune.schedules import ConstantSparsity
 from tfprune.states import PruningStep, StepCounter, WeightState
-from tfprune.substitution import mask_gradient, run_with
+from tfprune.substitution import run_with
 
 # Wrappers by the id of their step variable: a public way to find them at any depth of any model,
 # subclassed ones too, since `model.variables` sees through every nesting.
@@ -58,9 +63,13 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         sparsity_m_by_n: `(m, n)` for m zeros in every n neighbouring input channels.
         pattern: the same choice as one object or name ("2:4", "1x16"); leave it or the three
             above at their defaults.
+        score: which weights matter: "magnitude", "movement", "taylor", "snip" or a function, which
+            must be registered with `keras.saving.register_keras_serializable`.
+        regrowth: whether cut weights may return: None (never), "soft", "rigl", or an object.
 
     Raises:
-        ValueError: if the layer cannot be pruned (the message says why).
+        ValueError: if the layer cannot be pruned (the message says why), or the choices do not go
+            with each other.
 
     Example:
 
@@ -81,6 +90,8 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         block_pooling_type="AVG",
         sparsity_m_by_n=None,
         pattern=None,
+        score="magnitude",
+        regrowth=None,
         **kwargs,
     ):
         if not isinstance(layer, keras.layers.Layer):
@@ -102,24 +113,24 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         kwargs.setdefault("trainable", layer.trainable)
         super().__init__(layer, autocast=False, **kwargs)
         self.pruning_schedule = schedules_.get(pruning_schedule)
-        self.pattern = (
-            patterns.from_tfmot(block_size, block_pooling_type, sparsity_m_by_n)
-            if pattern is None
-            else patterns.get(pattern)
-        )
+        if pattern is None:
+            pattern = patterns.from_tfmot(block_size, block_pooling_type, sparsity_m_by_n)
+        self.criterion = Criterion(pattern, score_functions.loaded(score), regrowth)
+        self._check_criterion()
         self.supports_masking = layer.supports_masking
         self.supports_jit = layer.supports_jit
         self.skipped: dict[str, str] = {}
-        self.last_update_step: int | None = None
+        self._last_update: int | None = None
+        self._saved_update: Any = None
+        self._may_return: Any = None
+        self.gradient_scale = _as_it_is
         self.refused_training = False
         self.finished = False
         self.zeros_hold = False
         self.traced_unmasked = False
         self._variable_count = 0
         self._call_shapes: dict[str, Any] | None = None
-        self._prunable: list[registry.PrunableWeight] = []
-        self._masks: list[Any] = []
-        self._thresholds: list[Any] = []
+        self._masked: list[MaskedWeight] = []
         # `keras.Sequential([prune_low_magnitude(Dense(2, input_shape=(3,)))])` of tfmot's guides is
         # built at once. Keras has no public way to ask for that shape.
         shape = getattr(layer, "_input_shape_arg", None)
@@ -144,28 +155,9 @@ class PruneLowMagnitude(keras.layers.Wrapper):
             else:
                 self.layer.build(input_shape)
             self.layer.built = True
-        self._prunable = self._check_pattern(registry.prunable_weights(self.layer))
+        weights = self._check_pattern(registry.prunable_weights(self.layer))
         self._variable_count = len(self.layer.variables)
-        for weight in self._prunable:
-            name = weight.name.replace("/", "_")
-            self._masks.append(
-                self.add_weight(
-                    name=f"{name}_mask",
-                    shape=weight.variable.shape,
-                    initializer="ones",
-                    dtype="bool",
-                    trainable=False,
-                )
-            )
-            self._thresholds.append(
-                self.add_weight(
-                    name=f"{name}_threshold",
-                    shape=(),
-                    initializer="zeros",
-                    dtype="float32",
-                    trainable=False,
-                )
-            )
+        self._masked = [MaskedWeight(self, weight, self.criterion) for weight in weights]
         self.pruning_step = self.add_weight(
             name="pruning_step",
             shape=(),
@@ -174,8 +166,32 @@ class PruneLowMagnitude(keras.layers.Wrapper):
             trainable=False,
         )
         self._step = PruningStep(self.pruning_step)
+        if not self.criterion.plain:
+            self._saved_update = self.add_weight(
+                name="last_update",
+                shape=(),
+                initializer=keras.initializers.Constant(-1),
+                dtype="int32",
+                trainable=False,
+            )
+        if self.criterion.soft:
+            self._may_return = self.add_weight(
+                name="may_return", shape=(), initializer="ones", dtype="bool", trainable=False
+            )
         _WRAPPERS[id(self.pruning_step)] = self
         self.built = True
+
+    def _check_criterion(self):
+        """Raise if the choices do not go with each other, or with the backend, or into a file."""
+        self.criterion.require(self.pruning_schedule)
+        reason = score_functions.reason_against(self.criterion.score)
+        if self.criterion.record is not None:
+            reason = reason or gradients.reason_against()
+        if reason is not None:
+            raise ValueError(
+                f"The layer '{self.layer.name}' cannot be pruned so: {reason}. "
+                f"Received: {self.criterion}"
+            )
 
     def _check_pattern(self, weights):
         """Return the weights that the pattern fits, and keep the reasons against the others."""
@@ -221,18 +237,22 @@ class PruneLowMagnitude(keras.layers.Wrapper):
                 "Strip it first: `tfprune.strip_pruning`."
             )
         values = {id(v): v.value for v in self.layer.variables}
-        for weight, mask in zip(self._prunable, self._masks, strict=True):
-            value = values[id(weight.variable)]
-            if training and self.zeros_hold:
-                self.traced_unmasked = True
-                value = mask_gradient(value, mask.value)
-            else:
-                value = ops.multiply(value, ops.cast(mask.value, value.dtype))
-            values[id(weight.variable)] = value
+        for weight in self._masked:
+            values[id(weight.variable)] = self._stand_in(weight, values, training)
         outputs, losses = run_with(self.layer, values, args, kwargs)
         if losses:
             self.add_loss(losses)
         return outputs
+
+    def _stand_in(self, weight: MaskedWeight, values: dict[int, Any], training: Any) -> Any:
+        """Return what the layer computes with in the place of a weight."""
+        value = values[id(weight.variable)]
+        spare = bool(training and self.zeros_hold)
+        self.traced_unmasked = self.traced_unmasked or spare
+        # Whoever has not said that this is no training may have forgotten to say that it is.
+        if training is not False and (self.criterion.record or self.criterion.soft):
+            return weight.watched(value, spare, self._may_return, self.gradient_scale)
+        return weight.spared(value) if spare else weight.product(value)
 
     def compute_output_spec(self, *args, **kwargs):
         """Return what the wrapped layer returns, shape and dtype."""
@@ -274,8 +294,12 @@ class PruneLowMagnitude(keras.layers.Wrapper):
     @property
     def pruning_vars(self) -> list[tuple[Any, Any, Any]]:
         """The (weight, mask, threshold) variables, as tfmot has them."""
-        weights = [w.variable for w in self._prunable]
-        return list(zip(weights, self._masks, self._thresholds, strict=True))
+        return [(w.variable, w.mask, w.threshold) for w in self._masked]
+
+    @property
+    def pattern(self) -> Pattern:
+        """Where zeros may stand."""
+        return self.criterion.pattern
 
     @property
     def layer_name(self) -> str:
@@ -285,7 +309,24 @@ class PruneLowMagnitude(keras.layers.Wrapper):
     @property
     def own_weights(self) -> list[Any]:
         """The wrapper's variables, without those of the layer inside."""
-        return [*self._masks, *self._thresholds, self.pruning_step]
+        more = [v for v in (self._saved_update, self._may_return) if v is not None]
+        masks = [v for w in self._masked for v in (w.mask, w.threshold, *w.own)]
+        return [*masks, self.pruning_step, *more]
+
+    @property
+    def last_update_step(self) -> int | None:
+        """The step of the last update of the masks; None if there was none, or nobody knows.
+
+        It is saved with the weights where doing an update again would change something.
+        """
+        if self._saved_update is None:
+            return self._last_update
+        saved = int(self._saved_update.numpy())
+        return None if saved < 0 else saved
+
+    def cuts_for_good(self) -> bool:
+        """Tell whether cut weights are to be zero; those that may return keep their values."""
+        return self._may_return is None or not bool(self._may_return.numpy())
 
     def attach(self, counter: StepCounter) -> int:
         """Follow a callback's count of updates, from the stored step on, and return that step."""
@@ -308,62 +349,52 @@ class PruneLowMagnitude(keras.layers.Wrapper):
     def update_masks(self, step: int) -> None:
         """Choose new masks for the sparsity that the schedule asks for at a step.
 
-        A weight once cut stays cut. Weights are set to zero where their mask is. A sparsity of
-        zero leaves everything as it is.
+        A weight once cut stays cut, unless `regrowth` lets it return. Weights are set to zero where
+        their mask is; with soft pruning at the last update only. A sparsity of zero leaves
+        everything as it is.
         """
-        sparsity = self.pruning_schedule.sparsity(step)
-        self.last_update_step = step
-        if sparsity == 0.0:
-            return
-        final = self.pruning_schedule.final_sparsity
-        for prunable, (weight, mask, threshold) in zip(
-            self._prunable, self.pruning_vars, strict=True
-        ):
-            try:
-                scores = masks.magnitudes(weight.numpy())
-            except ValueError as error:
-                raise ValueError(f"{self.layer.name}: {error}") from None
-            scores *= mask.numpy()
-            new, limit = self.pattern.mask(scores, prunable.layout, sparsity, final)
-            del scores  # at 25 million weights, fresh memory costs more than ranking them
-            mask.assign(new)
-            threshold.assign(limit)
-        self.apply_masks()
+        schedule = self.pruning_schedule
+        if schedule.sparsity(step) != 0.0:
+            for weight in self._masked:
+                try:
+                    weight.choose(schedule, step)
+                except ValueError as error:
+                    raise ValueError(f"{self.layer.name}: {error}") from None
+            end = schedule.end_step
+            if self._may_return is not None and end is not None and 0 <= end <= step:
+                self._may_return.assign(False)
+            self.settle()
+        self._last_update = step
+        if self._saved_update is not None:
+            self._saved_update.assign(step)
+
+    def settle(self) -> None:
+        """Set the weights to zero where their masks are, unless they may return."""
+        if self.cuts_for_good():
+            self.apply_masks()
 
     def apply_masks(self) -> None:
         """Set the weights to zero where their masks are; optimizers with momentum move them."""
-        for weight, mask, _ in self.pruning_vars:
-            weight.assign(ops.where(mask.value, weight.value, 0))
+        for weight in self._masked:
+            weight.apply()
 
     def cut_weights_are_zero(self) -> bool:
         """Tell whether every weight is zero where its mask is."""
-        return not any(
-            bool(ops.any(ops.logical_and(ops.not_equal(weight.value, 0), ~mask.value)))
-            for weight, mask, _ in self.pruning_vars
-        )
+        return all(weight.is_applied() for weight in self._masked)
 
     def states(self) -> list[WeightState]:
         """Return the pruned weights, masked, as numpy arrays."""
-        return [
-            WeightState(
-                name=prunable.name,
-                weight=weight.numpy() * mask.numpy(),
-                mask=mask.numpy(),
-                threshold=float(threshold.numpy()),
-                layout=prunable.layout,
-            )
-            for prunable, (weight, mask, threshold) in zip(
-                self._prunable, self.pruning_vars, strict=True
-            )
-        ]
+        return [weight.state() for weight in self._masked]
 
     # -- Saving --------------------------------------------------------------------------------
 
     def get_config(self):
-        """Return everything needed to make the wrapper again, the pattern included."""
+        """Return everything needed to make the wrapper again, what chooses its masks included."""
         config = super().get_config()
         config["pruning_schedule"] = self.pruning_schedule.get_config()
         config["pattern"] = str(self.pattern)
+        config["score"] = score_functions.saved(self.criterion.score)
+        config["regrowth"] = regrowth_.config(self.criterion.regrowth)
         return config
 
     def save_own_variables(self, store):
@@ -390,3 +421,8 @@ def wrappers(model) -> list[PruneLowMagnitude]:
         return [model]
     found = (_WRAPPERS.get(id(v)) for v in model.non_trainable_variables)
     return list(dict.fromkeys(w for w in found if w is not None))
+
+
+def _as_it_is() -> float:
+    """Return by what a loss is multiplied that nobody scales."""
+    return 1.0

@@ -1,0 +1,134 @@
+"""One pruned weight with its mask: what stands in its place, and how its mask is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from keras import ops
+
+from tfprune.criteria import Criterion
+from tfprune.gradients import GradientRecord
+from tfprune.registry import PrunableWeight
+from tfprune.schedules import PruningSchedule
+from tfprune.states import WeightState
+from tfprune.substitution import with_gradient
+
+
+class MaskedWeight:
+    """A weight of a wrapped layer, and the wrapper's variables that go with it.
+
+    Args:
+        layer: the wrapper, which keeps the variables.
+        prunable: the weight.
+        criterion: by what its mask is chosen.
+
+    Attributes:
+        variable: the weight.
+        mask: True where it is kept, one byte each.
+        threshold: the score at which it was cut.
+        record: what its gradients were, None if nothing asks for them.
+    """
+
+    def __init__(self, layer: Any, prunable: PrunableWeight, criterion: Criterion):
+        self._prunable, self._criterion = prunable, criterion
+        self.name, self.variable = prunable.name, prunable.variable
+        name, shape = prunable.name.replace("/", "_"), prunable.variable.shape
+        self.mask = layer.add_weight(
+            name=f"{name}_mask", shape=shape, initializer="ones", dtype="bool", trainable=False
+        )
+        self.threshold = layer.add_weight(
+            name=f"{name}_threshold", shape=(), initializer="zeros", dtype="float32",
+            trainable=False,
+        )  # fmt: skip
+        self.record: GradientRecord | None = None
+        if criterion.record is not None:
+            self.record = GradientRecord(layer, name, shape, criterion.record, criterion.since)
+
+    @property
+    def own(self) -> list[Any]:
+        """The variables of the wrapper that say what its gradients were."""
+        return [] if self.record is None else self.record.variables
+
+    # -- In the training step ------------------------------------------------------------------
+
+    def product(self, value: Any) -> Any:
+        """Return `value * mask`; its gradient is masked too."""
+        return ops.multiply(value, ops.cast(self.mask.value, value.dtype))
+
+    def spared(self, value: Any) -> Any:
+        """Return a value that is zero where it is cut already, with a masked gradient."""
+        mask = self.mask.value
+        return with_gradient(value, lambda v: v, lambda g: ops.where(mask, g, 0))
+
+    def watched(self, value: Any, spare: bool, may_return: Any, scale: Callable[[], Any]) -> Any:
+        """Return `value * mask`, and look after its gradient: record it, let cut weights learn.
+
+        Args:
+            value: the weight.
+            spare: whether it is zero where it is cut, so that it need not be masked.
+            may_return: a variable, True while cut weights have a gradient; None if they never do.
+            scale: by what the loss is multiplied.
+        """
+        value, mask, decay = ops.convert_to_tensor(value), self.mask.value, self._criterion.decay
+
+        def backward(gradient):
+            if self.record is not None:
+                self.record.add(value, gradient, scale())
+            if may_return is None:
+                return ops.where(mask, gradient, 0)
+            if decay:
+                pull = ops.where(mask, 0, value) * ops.cast(decay * scale(), value.dtype)
+                gradient = gradient + pull
+            return ops.where(ops.logical_or(mask, may_return.value), gradient, 0)
+
+        kept = ops.cast(mask, value.dtype)
+        return with_gradient(value, lambda v: v if spare else ops.multiply(v, kept), backward)
+
+    # -- Between training steps ----------------------------------------------------------------
+
+    def choose(self, schedule: PruningSchedule, step: int) -> None:
+        """Choose the mask for a step of the schedule.
+
+        Raises:
+            ValueError: the weight is not finite, or no gradient has been seen that is needed.
+        """
+        mask, recorded = self.mask.numpy(), None
+        if self.record is not None and self._criterion.needs_gradients(mask):
+            recorded = self.record.read()
+            if recorded is None:
+                raise ValueError(
+                    f"the masks are chosen by gradients ({self._criterion}), and none of the "
+                    f"weight '{self.name}' has come by since the last update. A layer with "
+                    "`trainable=False` has none; in a loop of your own, call the model inside of "
+                    "the tape, with `training=True`"
+                )
+        new, limit = self._criterion.mask(
+            self.variable.numpy(), mask, recorded, self._prunable.layout, schedule, step
+        )
+        if self._criterion.grows:
+            self.apply()  # what comes in starts at zero, wherever momentum has moved it
+        self.mask.assign(new)
+        self.threshold.assign(limit)
+        if self.record is not None:
+            self.record.used()
+
+    def apply(self) -> None:
+        """Set the weight to zero where its mask is."""
+        self.variable.assign(ops.where(self.mask.value, self.variable.value, 0))
+
+    def is_applied(self) -> bool:
+        """Tell whether the weight is zero where its mask is."""
+        alive = ops.not_equal(self.variable.value, 0)
+        return not bool(ops.any(ops.logical_and(alive, ~self.mask.value)))
+
+    def state(self) -> WeightState:
+        """Return the weight, masked, as numpy arrays."""
+        mask = self.mask.numpy()
+        return WeightState(
+            name=self.name,
+            weight=self.variable.numpy() * mask,
+            mask=mask,
+            threshold=float(self.threshold.numpy()),
+            layout=self._prunable.layout,
+        )
