@@ -2,9 +2,11 @@
 
 A 64-bit ARM runs 1x1 convolutions faster if nonzeros are shared by 2 or 4 neighbouring output
 channels. The price is accuracy: a small network of depthwise and 1x1 convolutions is trained dense
-for 3 epochs (Adam 2e-3, batch 128); from those weights its 1x1 convolutions are pruned for 3 epochs
-(Adam 1e-3, `PolynomialDecay` over the first 2, frequency 50), unstructured and in blocks of 1x2 and
-1x4 (inputs x outputs). Accuracy is that of the stripped model on the 10,000 test images.
+for 4 epochs (Adam, batch 128); from those weights its 1x1 convolutions are pruned for 4 epochs
+(`PolynomialDecay` over the first 2, frequency 50), unstructured and in blocks of 1x2 and 1x4
+(inputs x outputs). The learning rate falls from 2e-3 to 0 along a cosine each time: with one that
+stays, the accuracy of this network jumps by 3 points from epoch to epoch. Accuracy is that of the
+stripped model on the 10,000 test images.
 
     python benchmarks/channel_blocks.py --data-dir DIR --seeds 0 1 2
 """
@@ -20,7 +22,7 @@ from typing import Any
 from environment import RESULTS, environment, save
 from fashion_mnist import BATCH, Data, accuracy, compile_for, load
 
-EPOCHS, PRUNED_EPOCHS, FREQUENCY = 3, 2, 50
+EPOCHS, PRUNED_EPOCHS, FREQUENCY = 4, 2, 50
 SPARSITIES = (0.8, 0.9)
 BLOCKS = (1, 2, 4)
 
@@ -51,7 +53,9 @@ def network(keras: Any) -> Any:
     )
 
 
-def fit(model: Any, data: Data, callbacks: list | None = None) -> None:
+def fit(keras: Any, model: Any, data: Data, callbacks: list | None = None) -> None:
+    decay = keras.optimizers.schedules.CosineDecay(2e-3, EPOCHS * data.steps)
+    compile_for(keras, model, decay)
     model.fit(data.x, data.y, batch_size=BATCH, epochs=EPOCHS, verbose=0, callbacks=callbacks)
 
 
@@ -68,8 +72,7 @@ def pruned_accuracy(keras: Any, data: Data, start: Any, sparsity: float, block: 
         layer.name for layer in model.layers if getattr(layer, "kernel_size", 0) == (1, 1)
     )
     model = tfprune.prune(model, [tfprune.Rule(names, schedule, tfprune.Block((1, block)))])
-    compile_for(keras, model, 1e-3)
-    fit(model, data, [tfprune.UpdatePruningStep()])
+    fit(keras, model, data, [tfprune.UpdatePruningStep()])
     return accuracy(keras, tfprune.strip_pruning(model), data)
 
 
@@ -88,8 +91,7 @@ def main() -> None:
     for seed in options.seeds:
         keras.utils.set_random_seed(seed)
         model = network(keras)
-        compile_for(keras, model, 2e-3)
-        fit(model, data)
+        fit(keras, model, data)
         table.setdefault("dense", []).append(round(accuracy(keras, model, data), 4))
         for sparsity in SPARSITIES:
             for block in BLOCKS:

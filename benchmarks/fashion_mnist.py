@@ -8,7 +8,9 @@ cannot) with `PolynomialDecay`. "dense" trains on for the same
 4 epochs. `set_random_seed(seed)` comes before the dense epochs, `seed + 1` before pruning.
 Accuracy is that of the stripped model on the 10,000 test images.
 
-`--method erk` or `global` spreads the zeros by `tfprune.allocate`, from the dense weights.
+`--method erk` or `global` spreads the zeros by `tfprune.allocate`, from the dense weights. As that
+leaves some layers denser, each level also has the multiplications with a weight that is not zero
+and the bytes of the sparse float32 `.tflite` (as many zeros at random places stand in for a run's).
 
 `--library tfmot` runs the same budget through tfmot on tf_keras, which is how
 `results/fashion_mnist_tfmot.json` was made. tfprune runs on any Keras backend; TensorFlow need not
@@ -33,6 +35,7 @@ import gzip
 import json
 import pathlib
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -41,6 +44,8 @@ import numpy as np
 from environment import RESULTS, environment, save
 
 LEVELS = ("dense", "0.8", "0.9", "0.95", "0.98", "0.99", "2:4", "2:4 gradual")
+LIKE = {"2:4 gradual": "2:4"}
+"""What tfmot's figure is compared with, where it has none of the kind."""
 TWO_IN_FOUR = ("conv2", "wide")
 NETWORK = (
     "Conv2D(32,5,same,relu) MaxPool Conv2D(64,5,same) BatchNorm ReLU MaxPool Flatten "
@@ -174,7 +179,7 @@ def network(keras: Any, width: float = 1.0, units: int = 1024) -> Any:
     )
 
 
-def compile_for(keras: Any, model: Any, learning_rate: float) -> None:
+def compile_for(keras: Any, model: Any, learning_rate: Any) -> None:
     model.compile(
         keras.optimizers.Adam(learning_rate),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -195,6 +200,30 @@ def sparsities(model: Any) -> dict[str, float]:
     """Return the fraction of zeros in each kernel."""
     kernels = {lr.name: lr.get_weights()[0] for lr in model.layers if hasattr(lr, "kernel")}
     return {name: float(np.mean(kernel == 0)) for name, kernel in kernels.items()}
+
+
+def cost(model: Any) -> dict[str, int]:
+    """Return the MACs with a weight that is not zero, and the bytes of the sparse `.tflite`."""
+    import tfprune
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = tfprune.export_tflite(model, pathlib.Path(folder) / "model.tflite")
+    return {"macs": tfprune.count(model).nonzero_macs, "bytes": file.file_bytes}
+
+
+def cost_of_runs(runs: list[dict]) -> None:
+    """Add the cost to runs that lack it: zeros of the same number stand in for theirs."""
+    import keras
+
+    rng = np.random.default_rng(0)
+    for run in (run for run in runs if "sparsity" in run and "macs" not in run):
+        model = network(keras)
+        for name, sparsity in run["sparsity"].items():
+            kernel, *rest = model.get_layer(name).get_weights()
+            zeros = rng.permutation(kernel.size)[: round(sparsity * kernel.size)]
+            kernel.reshape(-1)[zeros] = 0.0
+            model.get_layer(name).set_weights([kernel, *rest])
+        run |= cost(model)
 
 
 def run_dense(library: Library, data: Data, seed: int) -> tuple[list[np.ndarray], dict]:
@@ -244,18 +273,24 @@ def summarise(runs: list[dict]) -> dict[str, Any]:
                 "mean": round(statistics.mean(values), 4),
                 "spread": round(max(values) - min(values), 4),
             }
+        for name in ("macs", "bytes"):
+            figures = [r[name] for r in runs if r["level"] == level and name in r]
+            if figures:
+                table[level][name] = round(statistics.mean(figures))
     before = [round(r["accuracy"], 4) for r in runs if r["level"] == "before_pruning"]
     return table | {"before_pruning": before}
 
 
 def print_table(name: str, table: dict[str, Any], reference: dict[str, Any]) -> None:
-    print(f"\n{'level':<8}{name:>10}{'spread':>9}{'tfmot':>9}{'spread':>9}{'difference':>12}")
-    for level in (level for level in LEVELS if level in table and level in reference):
-        ours, theirs = table[level], reference[level]
-        print(
-            f"{level:<8}{ours['mean']:>10.4f}{ours['spread']:>9.4f}{theirs['mean']:>9.4f}"
-            f"{theirs['spread']:>9.4f}{ours['mean'] - theirs['mean']:>+12.4f}"
-        )
+    heads = f"{name:>10}{'spread':>9}{'tfmot':>9}{'spread':>9}{'difference':>12}"
+    print(f"\n{'level':<12}{heads}{'MACs':>12}{'bytes':>12}")
+    for level in (level for level in LEVELS if level in table):
+        ours, theirs = table[level], reference.get(LIKE.get(level, level))
+        line = f"{level:<12}{ours['mean']:>10.4f}{ours['spread']:>9.4f}"
+        if theirs:
+            line += f"{theirs['mean']:>9.4f}{theirs['spread']:>9.4f}"
+            line += f"{ours['mean'] - theirs['mean']:>+12.4f}"
+        print(line.ljust(61) + "".join(f"{ours.get(k, 0):>12,}" for k in ("macs", "bytes")))
 
 
 def device(library: str) -> str:
@@ -324,6 +359,9 @@ def main() -> None:
         record(before)
         for level in levels:
             record(run_level(library, data, seed, level, start))
+    if figures["device"] == "tensorflow" and options.width == 1:
+        cost_of_runs(runs)
+        save(options.out, figures | {"accuracy": summarise(runs), "runs": runs})
     if options.steps_limit is None and options.width == 1:  # else not the reference's budget
         print_table(options.library, summarise(runs), reference)
     print(f"Written: {options.out}")
