@@ -10,15 +10,18 @@ import dataclasses
 import weakref
 from typing import Any
 
+from tfprune.criteria import Criterion
+from tfprune.patterns import Pattern
+
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """One layer: pruned by which schedule and pattern, or left dense for which reason.
+    """One layer: pruned by which schedule and criterion, or left dense for which reason.
 
     Attributes:
         path: the layer's path in the model, such as "backbone/conv1".
         schedule: its pruning schedule, None if the layer is left dense.
-        pattern: its pattern, None if the layer is left dense.
+        criterion: what its masks are chosen by, None if the layer is left dense.
         reason: why it is left dense, None if it is pruned.
         expected: whether nobody would expect the layer to be pruned (no weights, a norm), so that
             leaving it dense needs no warning.
@@ -26,9 +29,14 @@ class Decision:
 
     path: str
     schedule: Any = None
-    pattern: Any = None
+    criterion: Criterion | None = None
     reason: str | None = None
     expected: bool = False
+
+    @property
+    def pattern(self) -> Pattern | None:
+        """Where its zeros may stand, None if the layer is left dense."""
+        return None if self.criterion is None else self.criterion.pattern
 
 
 _DECISIONS: weakref.WeakKeyDictionary[Any, tuple[Decision, ...]] = weakref.WeakKeyDictionary()

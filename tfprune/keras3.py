@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -9,6 +11,7 @@ import numpy as np
 
 from tfprune import cloning, registry
 from tfprune.cloning import is_graph
+from tfprune.criteria import Criterion
 from tfprune.decisions import Decision
 from tfprune.patterns import Pattern
 from tfprune.registry import is_left_alone
@@ -22,6 +25,7 @@ __all__ = [
     "is_left_alone",
     "is_model",
     "is_wrapped",
+    "masked",
     "prunable_arrays",
     "pruned_layers",
     "reason_against",
@@ -60,9 +64,10 @@ def prunable_arrays(layer: Any) -> list[np.ndarray]:
     return [w.variable.numpy() for w in registry.prunable_weights(layer)]
 
 
-def wrap(layer: Any, schedule: PruningSchedule, pattern: Pattern, **kwargs: Any) -> Any:
+def wrap(layer: Any, schedule: PruningSchedule, criterion: Criterion, **kwargs: Any) -> Any:
     """Return a layer in a pruning wrapper."""
-    return PruneLowMagnitude(layer, schedule, pattern=pattern, **kwargs)
+    parts = {name: getattr(criterion, name) for name in ("pattern", "score", "regrowth")}
+    return PruneLowMagnitude(layer, schedule, **parts, **kwargs)
 
 
 def wrap_model(model: Any, chosen: dict[int, Decision]) -> Any:
@@ -76,10 +81,10 @@ def wrap_model(model: Any, chosen: dict[int, Decision]) -> Any:
     def replace(layer: Any) -> Any:
         decision = chosen.get(id(layer))
         copy = cloning.copy_layer(layer)
-        if decision is None or decision.reason:
+        if decision is None or decision.criterion is None:
             return copy
         # The copy is not built yet; the wrapper builds it, and the weights follow.
-        return wrap(copy, decision.schedule, decision.pattern)
+        return wrap(copy, decision.schedule, decision.criterion)
 
     def inner(old: Any, new: Any) -> tuple[Any, Any]:
         return (old, new.layer) if is_wrapped(new) and not is_wrapped(old) else (old, new)
@@ -97,16 +102,37 @@ def can_strip(model: Any) -> bool:
 
 
 def strip(model: Any) -> Any:
-    """Mask a model or wrapped layer once more, and return it without wrappers."""
-    for wrapper in pruned_layers(model):
-        wrapper.apply_masks()
+    """Mask a model or wrapped layer once more, and return it without wrappers.
+
+    In a model, which is copied, weights that may still return keep their values.
+    """
     if is_wrapped(model):
+        model.apply_masks()
         return model.layer
-    return cloning.clone(
-        model,
-        lambda layer: cloning.copy_layer(_unwrapped(layer)),
-        inner=lambda old, new: (_unwrapped(old), new),
-    )
+    with masked(pruned_layers(model)):
+        return cloning.clone(
+            model,
+            lambda layer: cloning.copy_layer(_unwrapped(layer)),
+            inner=lambda old, new: (_unwrapped(old), new),
+        )
+
+
+@contextlib.contextmanager
+def masked(layers: list[PruneLowMagnitude]) -> Iterator[None]:
+    """Let weights be zero where their masks are; those that may return come back at the end."""
+    held = [
+        (weight, weight.numpy())
+        for layer in layers
+        if not layer.cuts_for_good()
+        for weight, _, _ in layer.pruning_vars
+    ]
+    try:
+        for layer in layers:
+            layer.apply_masks()
+        yield
+    finally:
+        for weight, value in held:
+            weight.assign(value)
 
 
 def tensorboard(log_dir: str, **arguments: Any) -> Any:

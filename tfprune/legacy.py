@@ -17,6 +17,7 @@ import numpy as np
 
 from tfprune import layouts
 from tfprune import schedules as schedules_
+from tfprune.criteria import Criterion
 from tfprune.decisions import Decision
 from tfprune.patterns import NM, Block, Pattern
 from tfprune.schedules import ConstantSparsity, OneShot, PruningSchedule
@@ -81,9 +82,10 @@ def prunable_arrays(layer: Any) -> list[np.ndarray]:
     return [w.numpy() for w in candidates(layer) or []]
 
 
-def wrap(layer: Any, schedule: PruningSchedule, pattern: Pattern, **kwargs) -> Any:
+def wrap(layer: Any, schedule: PruningSchedule, criterion: Criterion, **kwargs) -> Any:
     """Return a tf_keras layer in tfmot's wrapper; `reason_against` must have been asked first."""
     legacy_schedule, wrapper = classes()
+    pattern = criterion.pattern
     block = pattern if isinstance(pattern, Block) else Block((1, 1))
     return wrapper(
         layer,
@@ -142,9 +144,9 @@ def wrap_model(model: Any, chosen: dict[int, Decision]) -> Any:
         if is_graph(layer):
             return wrap_model(layer, chosen)
         decision = chosen.get(id(layer))
-        if decision is None or decision.reason:
+        if decision is None or decision.criterion is None:
             return layer
-        return wrap(layer, decision.schedule, decision.pattern)
+        return wrap(layer, decision.schedule, decision.criterion)
 
     return tf_keras.models.clone_model(model, clone_function=replace)
 
@@ -206,6 +208,14 @@ def pruned_layers(model: Any) -> list[LegacyPrunedLayer]:
     return [LegacyPrunedLayer(layer, compiled) for layer in built]
 
 
+@contextlib.contextmanager
+def masked(layers: list[LegacyPrunedLayer]) -> Iterator[None]:
+    """Let weights be zero where their masks are, from now on: here none may return."""
+    for layer in layers:
+        layer.apply_masks()
+    yield
+
+
 def _wrappers(model: Any) -> list[Any]:
     """Return the wrappers that are built, in no particular order."""
     import tf_keras
@@ -231,7 +241,8 @@ class LegacyPrunedLayer:
         self.pruning_schedule = getattr(schedule, "schedule", None) or schedules_.get(
             schedule.get_config()
         )
-        self.pattern = pattern_of(layer)
+        self.criterion = Criterion(pattern_of(layer))
+        self.pattern = self.criterion.pattern
         self.skipped: dict[str, str] = {}
 
     def start(self) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 
 from tfprune import decisions, patterns
 from tfprune import rules as rules_
+from tfprune.criteria import Criterion
 from tfprune.decisions import Decision
 from tfprune.family import family, require_family, room
-from tfprune.patterns import Pattern
 from tfprune.rules import Rule
 from tfprune.schedules import ConstantSparsity, PruningSchedule
 from tfprune.schedules import get as get_schedule
@@ -50,10 +50,10 @@ class PruningPolicy(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class _Plan:
-    """What rules or arguments ask for a layer: a schedule and a pattern, or a reason not to."""
+    """What rules or arguments ask for a layer: a schedule and a criterion, or a reason not to."""
 
     schedule: PruningSchedule | None = None
-    pattern: Pattern | None = None
+    criterion: Criterion | None = None
     reason: str | None = None
     named: bool = False
 
@@ -65,6 +65,8 @@ def prune_low_magnitude(
     block_pooling_type: str = "AVG",
     pruning_policy: PruningPolicy | None = None,
     sparsity_m_by_n: tuple[int, int] | list[int] | None = None,
+    score: Any = "magnitude",
+    regrowth: Any = None,
     **kwargs: Any,
 ) -> Any:
     """Wrap a layer, a list of layers or a whole model so that it is pruned while it trains.
@@ -80,6 +82,8 @@ def prune_low_magnitude(
         block_pooling_type: "AVG" or "MAX", the score of a block.
         pruning_policy: a `PruningPolicy`, asked about each layer.
         sparsity_m_by_n: `(m, n)`: m zeros in every n neighbouring input channels, such as (2, 4).
+        score: which weights matter, as in a `Rule`; "magnitude" by default.
+        regrowth: whether cut weights may return, as in a `Rule`; None, never, by default.
         **kwargs: for the wrapper of a single layer, such as `name`.
 
     Returns:
@@ -108,6 +112,8 @@ def prune_low_magnitude(
     """
     schedule = get_schedule(pruning_schedule)
     pattern = patterns.from_tfmot(block_size, block_pooling_type, sparsity_m_by_n)
+    criterion = Criterion(pattern, score, regrowth)
+    criterion.require(schedule)
 
     _require_policy(pruning_policy)
 
@@ -115,7 +121,7 @@ def prune_low_magnitude(
         del path
         if pruning_policy is not None and not pruning_policy.allow_pruning(layer):
             return _Plan(reason=f"{type(pruning_policy).__name__} does not allow it")
-        return _Plan(schedule, pattern)
+        return _Plan(schedule, criterion)
 
     if isinstance(to_prune, (list, tuple)):
         _require_no_more(kwargs, "a list of layers")
@@ -126,11 +132,14 @@ def prune_low_magnitude(
         _require_graph(to_prune, keras_)
         if pruning_policy is not None:
             pruning_policy.ensure_model_supports_pruning(to_prune)
-        return _prune_model(to_prune, plan, keras_)
+        chosen = _decide_all(to_prune, plan, keras_)
+        _require_any(to_prune, chosen, keras_)
+        return _wrap_model(to_prune, chosen, keras_)
+    _require_magnitude(to_prune, criterion)
     reason = plan(to_prune, "").reason or keras_.reason_against(to_prune, schedule, pattern)
     if reason is not None:
         raise ValueError(f"The layer '{to_prune.name}' cannot be pruned: {reason}.")
-    return keras_.wrap(to_prune, schedule, pattern, **kwargs)
+    return keras_.wrap(to_prune, schedule, criterion, **kwargs)
 
 
 def prune(model: Any, rules: Any) -> Any:
@@ -166,6 +175,20 @@ def prune(model: Any, rules: Any) -> Any:
             f"Received: the layer {model.name!r}"
         )
     _require_graph(model, keras_)
+    return _wrap_model(model, decide(model, rules), keras_)
+
+
+def decide(model: Any, rules: Any) -> dict[int, Decision]:
+    """Return what rules decide about each layer of a model, by the layer's id.
+
+    Args:
+        model: a built Sequential or Functional model, Keras 3 or tf_keras.
+        rules: as `prune` takes them.
+
+    Raises:
+        ValueError: as `prune` does.
+    """
+    keras_ = room(require_family(model, "a model"))
     rule_list = rules_.get(rules)
     used: dict[Rule, list[str]] = {rule: [] for rule in rule_list}
 
@@ -176,13 +199,13 @@ def prune(model: Any, rules: Any) -> Any:
         used[rule].append(path)
         if rule.skip:
             return _Plan(reason="a rule says to skip it")
-        return _Plan(rule.schedule, rule.pattern, named=rule.names(path))
+        return _Plan(rule.schedule, rule.criterion, named=rule.names(path))
 
-    def check(made: list[Decision]) -> None:
-        for rule in rule_list:
-            _require_used(rule, used[rule], made)
-
-    return _prune_model(model, plan, keras_, check)
+    chosen = _decide_all(model, plan, keras_)
+    for rule in rule_list:
+        _require_used(rule, used[rule], list(chosen.values()))
+    _require_any(model, chosen, keras_)
+    return chosen
 
 
 def prune_scope() -> contextlib.AbstractContextManager:
@@ -204,34 +227,35 @@ def _prune_list(items: list, plan: Callable[[Any, str], _Plan]) -> list:
         keras_ = room(require_family(layer, "a list of layers"))
         decision = _decide(layer, layer.name, plan(layer, layer.name), keras_)
         made.append(decision)
-        wrapped = None if decision.reason else (decision.schedule, decision.pattern)
+        wrapped = None if decision.reason else (decision.schedule, decision.criterion)
         results.append(keras_.wrap(layer, *wrapped) if wrapped else layer)
     _warn_of_skipped(made)
     return results
 
 
-def _prune_model(
-    model: Any,
-    plan: Callable[[Any, str], _Plan],
-    keras_: Any,
-    check: Callable[[list[Decision]], None] = lambda made: None,
-) -> Any:
+def _decide_all(model: Any, plan: Callable[[Any, str], _Plan], keras_: Any) -> dict[int, Decision]:
     if not model.built or not model.layers:
         raise ValueError(
             "The model has no layers or is not built yet, so its weights cannot be judged. Add "
             "layers, and a `keras.Input(shape)` in front or `model.build(input_shape)`. "
             f"Received: {model.name!r} with {len(model.layers)} layers, built={model.built}"
         )
-    found = list(walk(model, keras_))
     chosen: dict[int, Decision] = {}
-    for path, layer in found:
+    for path, layer in walk(model, keras_):
         if id(layer) not in chosen:
             chosen[id(layer)] = _decide(layer, path, plan(layer, path), keras_)
-    made = list(chosen.values())
-    check(made)
-    if all(d.reason for d in made) and not any(keras_.is_wrapped(layer) for _, layer in found):
-        reasons = "; ".join(f"{d.path}: {d.reason}" for d in made)
+    return chosen
+
+
+def _require_any(model: Any, chosen: dict[int, Decision], keras_: Any) -> None:
+    wrapped = any(keras_.is_wrapped(layer) for _, layer in walk(model, keras_))
+    if all(d.reason for d in chosen.values()) and not wrapped:
+        reasons = "; ".join(f"{d.path}: {d.reason}" for d in chosen.values())
         raise ValueError(f"Nothing in the model '{model.name}' can be pruned so. {reasons}")
+
+
+def _wrap_model(model: Any, chosen: dict[int, Decision], keras_: Any) -> Any:
+    made = list(chosen.values())
     pruned = keras_.wrap_model(model, chosen)
     decisions.remember(pruned, made)
     _warn_of_skipped(made)
@@ -256,10 +280,11 @@ def _decide(layer: Any, path: str, plan: _Plan, keras_: Any) -> Decision:
     if family(layer) is not None and keras_.pruned_layers(layer):  # not so for an operation
         return Decision(path, reason="layers inside it are wrapped already", expected=True)
     assert plan.schedule is not None
-    assert plan.pattern is not None
-    reason = keras_.reason_against(layer, plan.schedule, plan.pattern)
+    assert plan.criterion is not None
+    _require_magnitude(layer, plan.criterion)
+    reason = keras_.reason_against(layer, plan.schedule, plan.criterion.pattern)
     if reason is None:
-        return Decision(path, plan.schedule, plan.pattern)
+        return Decision(path, plan.schedule, plan.criterion)
     if plan.named:
         raise ValueError(f"The layer '{path}', asked for by name, cannot be pruned: {reason}.")
     return Decision(path, reason=reason, expected=keras_.is_left_alone(layer))
@@ -283,6 +308,16 @@ def _require_used(rule: Rule, paths: list[str], made: list[Decision]) -> None:
     if not rule.skip and all(d.reason for d in matched):
         reasons = "; ".join(f"{d.path}: {d.reason}" for d in matched)
         raise ValueError(f"The rule ({rule}) matches no layer that can be pruned. {reasons}")
+
+
+def _require_magnitude(layer: Any, criterion: Criterion) -> None:
+    if not criterion.plain and family(layer) == "tf_keras":
+        raise ValueError(
+            "tf_keras models are pruned by tfmot, which knows magnitudes only and brings no weight "
+            "back: scores and regrowth need a Keras 3 model. "
+            f"Received: score={str(criterion.score)!r}, regrowth={criterion.regrowth} for the "
+            f"tf_keras layer '{layer.name}'"
+        )
 
 
 def _require_policy(policy: Any) -> None:

@@ -154,7 +154,7 @@ def get(regrowth: Any) -> Regrowth | None:
         return regrowth
     if isinstance(regrowth, str) and regrowth.strip().lower() in _NAMES:
         return _NAMES[regrowth.strip().lower()]()
-    if isinstance(regrowth, dict) and regrowth.get("class_name") in _CLASSES:
+    if isinstance(regrowth, dict) and regrowth.get("class_name") in list(_CLASSES):
         return _CLASSES[regrowth["class_name"]](**regrowth.get("config", {}))
     raise ValueError(
         "Unknown regrowth. Expected None (a weight once cut stays cut), 'soft', 'rigl', "

@@ -10,6 +10,8 @@ rules:
     schedule: {class: PolynomialDecay, initial_sparsity: 0.0, final_sparsity: 0.5,
                begin_step: 0, end_step: 1000}
     pattern: 2:4
+    score: taylor                 # which weights matter
+    regrowth: soft                # or {class: RigL, fraction: 0.3}: cut weights may return
   - layers: {class: Dense}
     skip: true
 ```
@@ -25,15 +27,12 @@ from typing import Any
 
 import yaml
 
-from tfprune import patterns, schedules
+from tfprune import patterns, regrowth, schedules, scores
+from tfprune import yaml_nodes as nodes
+from tfprune.criteria import Criterion
 from tfprune.schedules import PruningSchedule
 
-_KEYS = ("layers", "schedule", "pattern", "skip")
-
-# A file is refused when its values, aliases followed, are more or nested deeper than this. A few
-# lines of aliases can stand for billions of values, or for themselves.
-_MOST_VALUES = 100_000
-_DEEPEST = 20
+_KEYS = ("layers", "schedule", "pattern", "score", "regrowth", "skip")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,10 +45,19 @@ class Rule:
         schedule: a `PruningSchedule`, or a number for a constant sparsity from step 0.
         pattern: "unstructured", "2:4", "1x16", or a pattern object.
         skip: leave these layers dense.
+        score: which weights matter (Keras 3 only). "magnitude": large ones. Those that need
+            gradients, and so a schedule whose first cut comes after some training steps:
+            "movement": those that training moves away from zero; "taylor": those without which
+            the loss would change most; "snip": the same, as the steps before the first cut saw it
+            and for ever. Or a function `weight -> scores` or `(weight, mean gradient) -> scores`,
+            registered with `keras.saving.register_keras_serializable`.
+        regrowth: whether cut weights may return (Keras 3 only). None: never; "soft" or a
+            `SoftPruning`: they go on learning while they are cut; "rigl" or a `RigL`: those with
+            large gradients come in for small weights.
 
     Raises:
-        ValueError: for an invalid regular expression, schedule or pattern, or a rule that says
-            neither how to prune nor to skip.
+        ValueError: for an invalid regular expression, schedule, pattern, score or regrowth, those
+            that do not go with each other, or a rule that says neither how to prune nor to skip.
 
     Example:
 
@@ -57,6 +65,7 @@ class Rule:
     rules = [
         tfprune.Rule("conv1$", schedule=0.5),
         tfprune.Rule("conv2|dense", schedule=tfprune.OneShot(0.5), pattern="2:4"),
+        tfprune.Rule("head", schedule=tfprune.OneShot(0.5, step=100), score="movement"),
         tfprune.Rule(keras.layers.Dense, skip=True),
     ]
     ```
@@ -66,6 +75,8 @@ class Rule:
     schedule: Any = None
     pattern: Any = "unstructured"
     skip: bool = False
+    score: Any = "magnitude"
+    regrowth: Any = None
 
     def __post_init__(self):
         if not isinstance(self.skip, bool):
@@ -82,7 +93,11 @@ class Rule:
                     f"`skip=True`. Received: layers={self.layers!r}"
                 )
             object.__setattr__(self, "schedule", schedules.get(self.schedule))
-        object.__setattr__(self, "pattern", patterns.get(self.pattern))
+        criterion = Criterion(self.pattern, self.score, self.regrowth)
+        for name in ("pattern", "score", "regrowth"):
+            object.__setattr__(self, name, getattr(criterion, name))
+        if self.schedule is not None:
+            criterion.require(self.schedule)
         if isinstance(self.layers, str):
             _require_expression(self.layers)
         elif self.layers is not None and not callable(self.layers):
@@ -90,6 +105,11 @@ class Rule:
                 "`layers` must be a regular expression, a layer class, a function or None. "
                 f"Received: layers={self.layers!r}"
             )
+
+    @property
+    def criterion(self) -> Criterion:
+        """What masks are chosen by: pattern, score and regrowth."""
+        return Criterion(self.pattern, self.score, self.regrowth)
 
     def matches(self, layer: Any, path: str) -> bool:
         """Tell whether the rule speaks of a layer at a path."""
@@ -106,7 +126,7 @@ class Rule:
         return self.layers in (path, path.rsplit("/", 1)[-1])
 
     def __str__(self) -> str:
-        how = "left dense" if self.skip else f"{self.schedule}, {self.pattern}"
+        how = "left dense" if self.skip else f"{self.schedule}, {self.criterion}"
         layers = self.layers.__name__ if isinstance(self.layers, type) else self.layers
         return f"{'all layers' if layers is None else layers}: {how}"
 
@@ -168,81 +188,51 @@ def load(path: str | os.PathLike) -> list[Rule]:
             f"No rules file here. Pass the path of a YAML file, or a list of `tfprune.Rule`. "
             f"Received: {os.fspath(path)!r}"
         )
-    try:
-        with open(path, encoding="utf-8") as file:
-            root = yaml.compose(file, Loader=yaml.SafeLoader)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: the file is not text in UTF-8: {error}") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: the file is not valid YAML: {error}") from None
-    except RecursionError:
-        raise ValueError(f"{path}: the values are nested too deep for a list of rules") from None
-    if root is not None:
-        _require_plain(root, path)
+    root = nodes.read(path)
     if isinstance(root, yaml.MappingNode):
-        fields = _fields(root, ("rules",), path)
+        fields = nodes.fields(root, ("rules",), path)
         root = fields.get("rules")
     if not isinstance(root, yaml.SequenceNode) or not root.value:
+        empty = root is None or not root.value
+        received = "no rules" if empty else f"{nodes.shown(root)}, {nodes.at(root)}"
         raise ValueError(
             f"{path}: expected a list of rules, each with `layers` and `schedule` (or `skip`), "
-            "alone or under the key `rules:`. Received: "
-            + ("no rules" if root is None or not root.value else f"{_shown(root)}, {_at(root)}")
+            f"alone or under the key `rules:`. Received: {received}"
         )
     return [_rule(node, path) for node in root.value]
 
 
-def _require_plain(root, path) -> None:
-    """Refuse tags that ask for objects, and aliases that stand for an endless tree."""
-    waiting = [(root, 0)]
-    seen = 0
-    while waiting:
-        node, depth = waiting.pop()
-        seen += 1
-        if seen > _MOST_VALUES or depth > _DEEPEST:
-            raise ValueError(
-                f"{path}, {_at(node)}: too many values for a list of rules; aliases (`*name`) can "
-                f"repeat them without end. Received: over {_MOST_VALUES} or {_DEEPEST} levels deep"
-            )
-        if "/" in node.tag or not node.tag.startswith("tag:yaml.org,2002:"):
-            raise ValueError(
-                f"{path}, {_at(node)}: expected plain values; tags that make objects are not "
-                f"followed. Received: {node.tag!r}"
-            )
-        if isinstance(node, yaml.MappingNode):
-            waiting += [(part, depth + 1) for pair in node.value for part in pair]
-        if isinstance(node, yaml.SequenceNode):
-            waiting += [(part, depth + 1) for part in node.value]
-
-
 def _rule(node, path) -> Rule:
-    fields = _fields(node, _KEYS, path)
+    fields = nodes.fields(node, _KEYS, path)
     arguments: dict[str, Any] = {}
     readers: dict[str, Callable] = {
         "layers": _layers,
         "schedule": _schedule,
         # As written: YAML reads a bare 2:4 as the base-60 number 124.
-        "pattern": lambda node, path: patterns.get(_text(node, path)),
+        "pattern": lambda node, path: patterns.get(nodes.text(node, path)),
+        "score": lambda node, path: scores.get(nodes.text(node, path)),
+        "regrowth": _regrowth,
         "skip": _skip,
     }
     for key, value in fields.items():
-        arguments[key] = _checked(lambda k=key, v=value: readers[k](v, path), value, path)
-    return _checked(lambda: Rule(**arguments), node, path)
+        arguments[key] = nodes.checked(lambda k=key, v=value: readers[k](v, path), value, path)
+    return nodes.checked(lambda: Rule(**arguments), node, path)
 
 
 def _layers(node, path):
     if isinstance(node, yaml.MappingNode):
-        fields = _fields(node, ("class",), path)
+        fields = nodes.fields(node, ("class",), path)
         if "class" not in fields:
             raise ValueError("expected a layer class, such as `class: Dense`. Received: {}")
-        return LayerClass(_text(fields["class"], path))
-    if _value(node, path) is None:
+        return LayerClass(nodes.text(fields["class"], path))
+    if nodes.value(node, path) is None:
         return None
-    _require_expression(_text(node, path))
+    _require_expression(nodes.text(node, path))
     return node.value
 
 
 def _skip(node, path):
-    value = _value(node, path)
+    value = nodes.value(node, path)
     if not isinstance(value, bool):
         raise ValueError(f"`skip` must be true or false. Received: skip={value!r}")
     return value
@@ -250,65 +240,27 @@ def _skip(node, path):
 
 def _schedule(node, path) -> PruningSchedule:
     if isinstance(node, yaml.ScalarNode):
-        return schedules.get(_value(node, path))
-    fields = _fields(node, None, path)
+        return schedules.get(nodes.value(node, path))
+    return _object(node, path, "a schedule", "PolynomialDecay", schedules)
+
+
+def _regrowth(node, path):
+    if isinstance(node, yaml.ScalarNode):
+        return regrowth.get(nodes.value(node, path))
+    return _object(node, path, "regrowth", "RigL", regrowth)
+
+
+def _object(node, path, what: str, example: str, room: Any) -> Any:
+    """Make what a mapping with a `class` describes; `room` is the module that knows the classes."""
+    fields = nodes.fields(node, None, path)
     if "class" not in fields:
-        raise ValueError(f"a schedule needs its `class: PolynomialDecay`. Received: {list(fields)}")
-    arguments = {k: _value(v, path) for k, v in fields.items() if k != "class"}
-    name = _text(fields["class"], path)
+        raise ValueError(f"{what} needs its `class: {example}`. Received: {list(fields)}")
+    arguments = {k: nodes.value(v, path) for k, v in fields.items() if k != "class"}
+    name = nodes.text(fields["class"], path)
     try:
-        return schedules.get({"class_name": name, "config": arguments})
+        return room.get({"class_name": name, "config": arguments})
     except TypeError as error:
         said = str(error).rstrip(".")  # from Python 3.13 on it may end in "Did you mean ...?"
         stop = "" if said.endswith("?") else "."
-        expected = f"{name}{schedules.arguments_of(name)}"
+        expected = f"{name}{room.arguments_of(name)}"
         raise ValueError(f"{said}{stop} Expected: {expected}") from None
-
-
-def _fields(node, allowed: tuple[str, ...] | None, path) -> dict[str, Any]:
-    if not isinstance(node, yaml.MappingNode):
-        raise ValueError(f"{path}, {_at(node)}: expected `key: value`. Received: {_shown(node)}")
-    fields: dict[str, Any] = {}
-    for key, value in node.value:
-        name = _text(key, path)
-        if allowed is not None and name not in allowed:
-            raise ValueError(
-                f"{path}, {_at(key)}: unknown key. Expected one of {', '.join(allowed)}. "
-                f"Received: {name!r}"
-            )
-        if name in fields:
-            raise ValueError(f"{path}, {_at(key)}: a key stands twice. Received: {name!r}")
-        fields[name] = value
-    return fields
-
-
-def _text(node, path) -> str:
-    if not isinstance(node, yaml.ScalarNode):
-        raise ValueError(f"{path}, {_at(node)}: expected a plain value. Received: {_shown(node)}")
-    return node.value
-
-
-def _value(node, path):
-    try:
-        return yaml.SafeLoader("").construct_object(node, deep=True)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}, {_at(node)}: not a value: {error}") from None
-
-
-def _checked(make: Callable, node, path):
-    """Run `make`, adding file and line to the message of a bad value."""
-    try:
-        return make()
-    except ValueError as error:
-        message = str(error)
-        if message.startswith(f"{path}, line"):
-            raise
-        raise ValueError(f"{path}, {_at(node)}: {message}") from None
-
-
-def _at(node) -> str:
-    return f"line {node.start_mark.line + 1}"
-
-
-def _shown(node) -> str:
-    return repr(node.value) if isinstance(node, yaml.ScalarNode) else f"a {node.id}"

@@ -132,7 +132,6 @@ def stripped_weights(model: Any) -> list[np.ndarray]:
     """
     require_family(model, "a model")
     layers = pruned_layers(model)
-    for layer in layers:
-        layer.apply_masks()
     own = {id(v) for layer in layers for v in layer.own_weights}
-    return [v.numpy() for v in model.weights if id(v) not in own]
+    with room(family(model) or "keras").masked(layers):
+        return [v.numpy() for v in model.weights if id(v) not in own]

@@ -228,7 +228,7 @@ def rules_page(model: Any) -> str:
     """Return the table of which layer is pruned how, and which is left dense, in Markdown."""
     lines = ["| layer | pattern | schedule |", "|---|---|---|"]
     lines += [
-        f"| {layer.layer_name} | {layer.pattern} | `{layer.pruning_schedule}` |"
+        f"| {layer.layer_name} | {layer.criterion} | `{layer.pruning_schedule}` |"
         for layer in pruned_layers(model)
     ]
     dense = [d for d in decisions.recall(model) if d.reason]
