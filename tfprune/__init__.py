@@ -9,7 +9,8 @@ The map of the house (upper floors import lower ones, never the other way round)
   tfmot), `cloning`, `decisions`, `strip`, `optimizers` (which leave zeros alone)
 - workflows: `rules`, `prune`, `callbacks`, `tensorboard`, `summary`, `channels` (which go
   together), `export`, `weightfiles`, `benchmarking`, `count`, `variants`, `shrink`,
-  `permutation`, `allocate`, `sensitivity`, `search` (what to prune)
+  `permutation`, `allocate`, `sensitivity`, `search` (what to prune),
+  `reconstruction` (cut without training), `recalibration`
 - commands: `quickstart`, `console`, `channel_commands`, `cli`
 
 Names are loaded when first used, so that `tfprune --help` need not wait for TensorFlow.
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from tfprune.patterns import NM, Block, Unstructured
     from tfprune.permutation import PermutationReport, permute_for_nm
     from tfprune.prune import PruningPolicy, prune, prune_low_magnitude, prune_scope
+    from tfprune.recalibration import Recalibration, recalibrate_batch_norm
+    from tfprune.reconstruction import ReconstructionReport, prune_one_shot
     from tfprune.registry import PrunableLayer
     from tfprune.regularizers import BatchNormRegularizer
     from tfprune.rules import Rule
@@ -80,6 +83,8 @@ _HOMES = {
     "patterns": ("NM", "Block", "Unstructured"),
     "permutation": ("PermutationReport", "permute_for_nm"),
     "prune": ("PruningPolicy", "prune", "prune_low_magnitude", "prune_scope"),
+    "recalibration": ("Recalibration", "recalibrate_batch_norm"),
+    "reconstruction": ("ReconstructionReport", "prune_one_shot"),
     "registry": ("PrunableLayer",),
     "regularizers": ("BatchNormRegularizer",),
     "rules": ("Rule",),
@@ -125,6 +130,8 @@ __all__ = [  # noqa: RUF022 -- spelt out for type checkers and `import *`
     "PruningPolicy",
     "PruningSchedule",
     "PruningSummaries",
+    "Recalibration",
+    "ReconstructionReport",
     "Rule",
     "SearchResult",
     "Sensitivity",
@@ -145,7 +152,9 @@ __all__ = [  # noqa: RUF022 -- spelt out for type checkers and `import *`
     "permute_for_nm",
     "prune",
     "prune_low_magnitude",
+    "prune_one_shot",
     "prune_scope",
+    "recalibrate_batch_norm",
     "replay",
     "search",
     "sensitivity",

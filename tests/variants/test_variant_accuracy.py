@@ -7,9 +7,9 @@ from tfprune import metrics
 from tfprune.export import export_tflite
 from tfprune.export.interfaces import interface_of
 from tfprune.export.runtime import RuntimeFailure
+from tfprune.progress import Steps
 from tfprune.variants import accuracy
 from tfprune.variants.data import Evaluation
-from tfprune.variants.progress import Steps
 
 LOGITS = np.array([[3.0, 1.0, 0.0], [0.0, 5.0, 1.0], [2.0, 1.0, 0.0], [0.0, 0.0, 9.0]])
 

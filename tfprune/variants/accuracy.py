@@ -14,8 +14,8 @@ from tfprune.export.convert import trace
 from tfprune.export.interface import Interface
 from tfprune.export.precision import in_float32
 from tfprune.export.quiet import quiet
+from tfprune.progress import Steps
 from tfprune.variants.data import Evaluation
-from tfprune.variants.progress import Steps
 
 
 def keras_outputs(model: Any, interface: Interface, data: Evaluation, steps: Steps) -> Any:

@@ -14,6 +14,7 @@ from tfprune import metrics
 from tfprune.export import calibration, samples
 from tfprune.export.interfaces import interface_of
 from tfprune.metrics import Metric
+from tfprune.progress import Steps
 from tfprune.variants import (
     accuracy,
     data,
@@ -26,7 +27,6 @@ from tfprune.variants import (
 from tfprune.variants.data import Evaluation
 from tfprune.variants.making import Work
 from tfprune.variants.objective import OBJECTIVES, choose
-from tfprune.variants.progress import Steps
 from tfprune.variants.record import Record
 from tfprune.variants.result import VariantsResult
 from tfprune.variants.row import VariantRow

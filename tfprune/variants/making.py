@@ -14,9 +14,9 @@ from tfprune.export import ExportMismatch, ExportResult, export_tflite, samples
 from tfprune.export.interface import Arrays, Interface
 from tfprune.export.runtime import RuntimeFailure
 from tfprune.metrics import Metric
+from tfprune.progress import Steps
 from tfprune.variants import accuracy, data, fingerprint
 from tfprune.variants.data import Evaluation
-from tfprune.variants.progress import Steps
 from tfprune.variants.row import DONE, FAILED, LEFT_OUT, VariantRow
 from tfprune.variants.variant import Variant
 

@@ -1,0 +1,93 @@
+"""Prune the weights of a product and change those that stay, so that its outputs change least.
+
+The error of weights W is `tr((W - W0)' H (W - W0))`, H being the Gram matrix of the inputs. Inputs
+are taken in order: what a weight's removal costs is shared out, in the best way, among the weights
+of later inputs, and which weights go is chosen anew as the others move.
+
+Source: Frantar & Alistarh 2023, "SparseGPT"; Frantar, Singh & Alistarh 2022, "Optimal Brain
+Compression"; Hassibi & Stork 1993, "Optimal Brain Surgeon". Unlike SparseGPT, an unstructured mask
+is not held to the same sparsity in every block of inputs, only over the whole weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+
+DAMPING = 0.01
+"""Of the mean of H's diagonal, added to it: SparseGPT's default."""
+
+
+class Choice(Protocol):
+    """Which weights stay: asked about some inputs at a time, in order."""
+
+    def blocks(self) -> Iterator[list[tuple[int, int]]]:
+        """Yield runs of (start, end) of inputs; between runs all weights are up to date."""
+        ...
+
+    def mask(self, weights: np.ndarray, scale: np.ndarray, start: int, end: int) -> np.ndarray:
+        """Return which weights of the inputs [start, end) stay, (groups, end - start, width).
+
+        Args:
+            weights: as they are now, (groups, depth, width); before `start` they are final.
+            scale: `(weights / scale) ** 2` is what the removal of each would cost.
+            start: first of the inputs.
+            end: of the inputs.
+        """
+        ...
+
+
+def damped(gram: np.ndarray, damping: float = DAMPING) -> np.ndarray:
+    """Return H with a little on its diagonal, without which unused inputs make it singular."""
+    size = gram.shape[-1]
+    mean = np.trace(gram, axis1=1, axis2=2) / size
+    mean = np.where(mean > 0, mean, 1.0)  # all inputs are zero: every weight costs the same
+    return gram + damping * mean[:, None, None] * np.eye(size)
+
+
+def nearest(
+    hessian: np.ndarray, gram: np.ndarray, cross: np.ndarray, dense: np.ndarray
+) -> np.ndarray:
+    """Return the weights, not pruned yet, whose outputs are nearest to those wanted.
+
+    They differ from the dense ones where inputs do: earlier layers are pruned already.
+    """
+    return dense + np.linalg.solve(hessian, cross - gram @ dense)
+
+
+def factor(hessian: np.ndarray) -> np.ndarray:
+    """Return the upper triangular U for which `U' U` is the inverse of H.
+
+    `U[j, j] ** 2` is the j-th diagonal element of the inverse once the inputs before j are fixed.
+    """
+    turned = np.linalg.cholesky(hessian[:, ::-1, ::-1])[:, ::-1, ::-1]
+    return np.linalg.inv(turned)
+
+
+def refit(weights: np.ndarray, upper: np.ndarray, choice: Choice) -> np.ndarray:
+    """Return pruned weights; what is pruned is exactly zero.
+
+    Args:
+        weights: (groups, depth, width).
+        upper: of `factor`, (groups, depth, depth).
+        choice: says which weights stay.
+    """
+    left = weights.copy()
+    diagonal = np.diagonal(upper, axis1=1, axis2=2)[:, :, None]
+    for block in choice.blocks():
+        first, last = block[0][0], block[-1][1]
+        errors = np.zeros((left.shape[0], last - first, left.shape[2]))
+        for begin, end in block:
+            mask = choice.mask(left, diagonal, begin, end)
+            for j in range(begin, end):
+                kept = np.where(mask[:, j - begin], left[:, j], 0.0)
+                error = (left[:, j] - kept) / diagonal[:, j]
+                left[:, j] = kept
+                rest = upper[:, j, j + 1 : last, None]
+                left[:, j + 1 : last] -= rest * error[:, None]
+                errors[:, j - first] = error
+        rest = upper[:, first:last, last:]
+        left[:, last:] -= rest.transpose(0, 2, 1) @ errors
+    return left
