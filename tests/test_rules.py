@@ -7,9 +7,10 @@ import time
 import keras
 import pytest
 
-from tfprune import rules
+from tfprune import rules, scores
 from tfprune.patterns import NM, Block, Unstructured
 from tfprune.prune import prune
+from tfprune.regrowth import RigL, SoftPruning
 from tfprune.rules import LayerClass, Rule
 from tfprune.schedules import (
     ConstantSparsity,
@@ -136,6 +137,8 @@ def test_numbers_and_names_become_objects():
     assert rule.pattern == NM(2, 4)
     assert Rule("x", OneShot(0.5)).pattern == Unstructured()
     assert Rule("x", skip=True).schedule is None
+    rule = Rule("x", PolynomialDecay(0, 0.5, 0, 9), score="Taylor", regrowth="soft")
+    assert (rule.score, rule.regrowth) == (scores.get("taylor"), SoftPruning())
 
 
 def test_rules_are_equal_by_what_they_say_and_can_be_keys():
@@ -147,6 +150,8 @@ def test_rules_are_equal_by_what_they_say_and_can_be_keys():
 
 
 def test_rules_read_well():
+    rule = Rule("a", OneShot(0.5, 9), "2:4", score="snip", regrowth="soft")
+    assert str(rule) == "a: OneShot(sparsity=0.5, step=9), 2:4 by snip, soft"
     assert str(Rule("conv", OneShot(0.5), "1x16")) == "conv: OneShot(sparsity=0.5, step=0), 1x16"
     assert str(Rule(layers.Dense, skip=True)) == "Dense: left dense"
     assert str(Rule(None, skip=True)) == "all layers: left dense"
@@ -243,6 +248,15 @@ rules:
     pattern: '1:2'
   - layers: constant
     schedule: {class: ConstantSparsity, target_sparsity: 0.25, begin_step: 10, end_step: -1}
+  - layers: moving
+    schedule: *once
+    score: movement
+    regrowth: soft
+  - {layers: softly, schedule: *once, pattern: 2:4,
+     regrowth: {class: SoftPruning, decay: 0.0002}, score: Taylor}
+  - {layers: grown, schedule: {class: ConstantSparsity, target_sparsity: 0.9, begin_step: 0,
+     end_step: 7500}, regrowth: {class: RigL, fraction: 0.5}}
+  - {layers: plain, schedule: 0.5, score: magnitude, regrowth: ~}
   - layers: ~
     skip: true
 """
@@ -258,6 +272,10 @@ def test_yaml_says_everything_that_rules_say(load):
         Rule("eleven", OneShot(0.8, 1000)),
         Rule("table", FunctionSchedule([0.1, 0.2, 0.4], 200), NM(1, 2)),
         Rule("constant", ConstantSparsity(0.25, 10)),
+        Rule("moving", OneShot(0.8, 1000), score="movement", regrowth="soft"),
+        Rule("softly", OneShot(0.8, 1000), "2:4", score="taylor", regrowth=SoftPruning(2e-4)),
+        Rule("grown", ConstantSparsity(0.9, 0, 7500), regrowth=RigL(0.5)),
+        Rule("plain", 0.5),
         Rule(None, skip=True),
     ]
 
@@ -386,6 +404,49 @@ MISTAKES = {
     "unknown pattern": ("- schedule: 0.5\n  pattern: 2 of 4", 2, r"Unknown pattern.*'2 of 4'"),
     "empty pattern": ("- schedule: 0.5\n  pattern:", 2, r"Unknown pattern.*Received: ''"),
     "list as pattern": ("- schedule: 0.5\n  pattern: [2, 4]", 2, r"plain value.*a sequence"),
+    "unknown score": (
+        "- layers: a\n  schedule: {class: OneShot, sparsity: 0.5, step: 9}\n  score: l1",
+        3,
+        r"Expected one of 'magnitude', 'movement', 'taylor', 'snip'.*Received: 'l1'",
+    ),
+    "list as score": ("- schedule: 0.5\n  score: [taylor]", 2, r"plain value.*a sequence"),
+    "score at once": (
+        "- layers: b\n  schedule: 0\n- layers: a\n  schedule: 0.5\n  score: taylor",
+        3,
+        r"'taylor' needs the gradients.*step=100.*Received: ConstantSparsity",
+    ),
+    "unknown regrowth": ("- schedule: 0.5\n  regrowth: set", 2, r"'soft', 'rigl'.*'set'"),
+    "unknown regrowth class": (
+        "- schedule: 0.5\n  regrowth:\n    class: SET",
+        3,
+        r"Expected None.*Received: {'class_name': 'SET'",
+    ),
+    "no regrowth class": (
+        "- schedule: 0.5\n  regrowth: {fraction: 0.3}",
+        2,
+        r"regrowth needs its `class: RigL`\. Received: \['fraction'\]",
+    ),
+    "unknown regrowth argument": (
+        "- schedule: 0.5\n  regrowth: {class: RigL, alpha: 0.3}",
+        2,
+        r"'alpha'\. Expected: RigL\(fraction=0\.3\)",
+    ),
+    "a decay that YAML takes for a word": (
+        "- schedule: 0.5\n  regrowth: {class: SoftPruning, decay: 2e-4}",
+        2,
+        r"written like 0\.0002\. Received: decay='2e-4'",
+    ),
+    "rigl without an end": (
+        "- layers: a\n  schedule: 0.5\n  regrowth: rigl",
+        1,
+        r"needs an `end_step`.*Received: ConstantSparsity",
+    ),
+    "rigl in groups": (
+        "- schedule: {class: PolynomialDecay, initial_sparsity: 0.0, final_sparsity: 0.5,\n"
+        "             begin_step: 0, end_step: 9}\n  pattern: 2:4\n  regrowth: rigl",
+        1,
+        r"the pattern '2:4'; use the pattern 'unstructured'",
+    ),
     "skip": ("- layers: a\n  skip: maybe", 2, r"true or false\. Received: skip='maybe'"),
     "skip by number": ("- layers: a\n  skip: 1", 2, r"Received: skip=1"),
     "skip and schedule": ("- layers: a\n  schedule: 0.5\n  skip: true", 1, r"drop one of the two"),

@@ -59,7 +59,7 @@ class MaskedWeight:
     def spared(self, value: Any) -> Any:
         """Return a value that is zero where it is cut already, with a masked gradient."""
         mask = self.mask.value
-        return with_gradient(value, lambda v: v, lambda g: ops.where(mask, g, 0))
+        return with_gradient(value, lambda v: v, lambda v, g: ops.where(mask, g, 0))
 
     def watched(self, value: Any, spare: bool, may_return: Any, scale: Callable[[], Any]) -> Any:
         """Return `value * mask`, and look after its gradient: record it, let cut weights learn.
@@ -70,9 +70,9 @@ class MaskedWeight:
             may_return: a variable, True while cut weights have a gradient; None if they never do.
             scale: by what the loss is multiplied.
         """
-        value, mask, decay = ops.convert_to_tensor(value), self.mask.value, self._criterion.decay
+        mask, decay = self.mask.value, self._criterion.decay
 
-        def backward(gradient):
+        def backward(value, gradient):
             if self.record is not None:
                 self.record.add(value, gradient, scale())
             if may_return is None:

@@ -29,11 +29,18 @@ def run_with(layer: Any, values: dict[int, Any], args: tuple, kwargs: dict) -> t
     return outputs, scope.losses
 
 
-def with_gradient(value: Any, forward: Callable[[Any], Any], backward: Callable[[Any], Any]) -> Any:
-    """Return `forward(value)`, whose gradient by the value is `backward` of that by the result.
+def with_gradient(
+    value: Any, forward: Callable[[Any], Any], backward: Callable[[Any, Any], Any]
+) -> Any:
+    """Return `forward(value)` with a gradient of one's own.
 
-    Example: `with_gradient(w, lambda w: w, lambda g: ops.where(mask, g, 0))` is `w` as it is, with
-    a gradient that is zero where the mask is.
+    Args:
+        value: a variable's.
+        forward: of the value.
+        backward: of the value and the gradient by the result; its result has the value's shape.
+
+    Example: `with_gradient(w, lambda w: w, lambda w, g: ops.where(mask, g, 0))` is `w` as it is,
+    with a gradient that is zero where the mask is.
     """
 
     @ops.custom_gradient
@@ -41,7 +48,8 @@ def with_gradient(value: Any, forward: Callable[[Any], Any], backward: Callable[
         def gradient(*args, upstream=None):
             if upstream is None:
                 (upstream,) = args
-            return backward(ops.convert_to_tensor(upstream))
+            # That of a table comes sparse from TensorFlow; a reshape makes it whole.
+            return backward(value, ops.reshape(upstream, value.shape))
 
         return forward(value), gradient
 

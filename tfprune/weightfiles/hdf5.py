@@ -23,7 +23,9 @@ from tfprune.weightfiles.result import FileWeight, nm_pattern
 COMPRESSION = 1040
 """Deflate cannot do better; a size beyond that is damage, or an attack on memory."""
 _OPTIMIZER = re.compile(r"_?optimizer(_weights)?(/|$)")
-_STATE = re.compile(r"(^|_)(mask|threshold|pruning_step)(_\d+)?$")
+_STATE = re.compile(
+    r"(^|_)(mask|threshold|pruning_step|gradient|gradient_steps|last_update|may_return)(_\d+)?$"
+)
 _VECTORS = ("bias", "gamma", "beta")  # those of attention and GRU are matrices
 
 
@@ -111,18 +113,21 @@ def _title(group: Any) -> str | None:
 def _numbered(arrays: dict[str, np.ndarray], titles: dict[str, str]) -> list[_Array]:
     """Read the layout of `.keras` and `.weights.h5`: `layers/dense/vars/0`."""
     groups = {path.rpartition("vars/")[0].strip("/") for path in arrays}
-    wrappers = set()
+    wrappers, with_booleans = set(), set()
     for path, values in arrays.items():
         owner = path.rpartition("vars/")[0].strip("/")
         known = values.dtype == bool or owner.rsplit("/", 1)[-1].startswith(WRAPPER)
         if known and any(group.startswith(f"{owner}/layer") for group in groups):
             wrappers.add(owner)
+            with_booleans |= {owner} if values.dtype == bool else set()
     entries = []
     for path in sorted(arrays, key=names.natural):
         group, _, index = path.rpartition("vars/")
         group, values = group.strip("/"), arrays[path]
         if group in wrappers:
-            role = "mask" if _is_mask(values) else "state"
+            # Gradients that tfprune's own wrapper keeps may all be zero; its masks are booleans.
+            may_be = values.dtype == bool or group not in with_booleans
+            role = "mask" if may_be and _is_mask(values) else "state"
             entries.append(_Array(path, "", values, group, role))
             continue
         kind = names.kind_of(group)
@@ -144,8 +149,8 @@ def _legacy(arrays: dict[str, np.ndarray]) -> list[_Array]:
             parts = parts[parts.index(top) :]
         wrapper = top if top.startswith(WRAPPER) else None
         role = "weight"
-        if wrapper and parts and _STATE.search(parts[-1]):
-            role = "mask" if _is_mask(values) else "state"
+        if wrapper and parts and (state := _STATE.search(parts[-1])):
+            role = "mask" if state[2] == "mask" and _is_mask(values) else "state"
         if len(parts) > 2:  # Keras 3 names the wrapper and the layer, tf_keras the wrapper alone
             parts = [part for part in parts if not part.startswith(WRAPPER)]
         name = "/".join(re.sub(rf"^{WRAPPER}_", "", part) for part in parts or [top])
