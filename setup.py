@@ -10,12 +10,14 @@ VERSION = re.search(
     r'__version__ = "([^"]+)"', (HERE / "tfprune" / "version.py").read_text("utf-8")
 ).group(1)
 
+OPTUNA = "optuna>=3,<6"
 TEST = [
     "hypothesis>=6.100,<7",
     "ipykernel>=6.29",
     "jax>=0.4.30",
     "nbclient>=0.10,<1",
     "nbformat>=5.10,<6",
+    OPTUNA,
     "pyright>=1.1.390,<2",
     "pytest>=8,<10",
     "pytest-timeout>=2.3,<3",
@@ -61,6 +63,7 @@ setup(
     extras_require={
         "test": TEST,
         "notebooks": ["jupyterlab>=4,<5"],
+        "optuna": [OPTUNA],
     },
     entry_points={"console_scripts": ["tfprune=tfprune.cli:main"]},
     classifiers=[

@@ -94,3 +94,16 @@ def test_the_total_is_met_and_no_limit_broken(data):
             assert all(a <= b + 1e-12 for a, b in itertools.pairwise(values))
             assert values[0] == pytest.approx(0.0, abs=1e-9)
             assert values[-1] == 1.0
+
+
+def test_the_next_byte_costs_every_layer_the_same():
+    # First layer: 0.1 a unit up to 50 %, 0.3 beyond. Second: nothing is saved up to 50 %, so that
+    # all of it or nothing goes, for 4 / 30 a unit.
+    curves = allocation.cheapest([0.5, 1.0], [[1.0, 4.0], [1.0, 4.0]], [[10, 20], [0, 30]])
+    assert allocation.spread(curves, [10, 10], 0.25, **FREE) == pytest.approx([0.5, 0.0], abs=1e-6)
+    assert allocation.spread(curves, [10, 10], 0.75, **FREE) == pytest.approx([0.5, 1.0], abs=1e-6)
+
+
+def test_a_level_that_saves_less_than_a_lower_one_is_passed_over():
+    curves = allocation.cheapest([0.3, 0.6, 0.9], [[1.0, 2.0, 3.0]], [[5, 4, 9]])
+    assert {curves[0](knob) for knob in np.linspace(0.0, 0.99, 50)} <= {0.0, 0.3, 0.9}

@@ -31,7 +31,7 @@ def files(tmp_path_factory):
 def test_the_command_shows_and_saves_what_the_function_finds(files, tmp_path):
     folder, model, x, y = files
     out, picture = tmp_path / "found.json", tmp_path / "found.png"
-    options = ["--level", 0.5, "--level", 0.9, "--json", out, "--plot", picture]
+    options = ["--level", 0.5, "--level", 0.9, "--json", out, "--plot", picture, "--processes", 2]
     result = call(folder / "model.keras", "--data", folder / "test.npz", *options)
     assert result.exit_code == 0, result.output
     assert "a/kernel" in result.output

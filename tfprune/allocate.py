@@ -13,17 +13,20 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from tfprune import allocation, masks, patterns
+from tfprune import allocation, masks, patterns, savings
 from tfprune.family import require_family, room
 from tfprune.patterns import NM, Pattern
 from tfprune.prune import walk
 from tfprune.results import Result
 from tfprune.rules import Rule
+from tfprune.savings import Savings
 from tfprune.schedules import ConstantSparsity, PruningSchedule, check_sparsity, with_final
 from tfprune.sensitivity import Sensitivity
 
-Method = Literal["uniform", "erk", "global", "sensitivity"]
+Method = Literal["uniform", "erk", "global", "sensitivity", "size", "latency"]
 METHODS: tuple[str, ...] = get_args(Method)
+_PAYING = {"size": savings.SmallerFile, "latency": savings.FasterKernels}
+_ELSEWHERE = "zeros cost less elsewhere for what they save"
 _WHOLE = 0.9995  # a ceiling that leaves even a kernel of a few thousand weights something
 
 
@@ -35,11 +38,16 @@ class AllocatedLayer:
         layer: its path.
         size: number of weights that may be pruned.
         sparsity: fraction of them to prune.
+        chosen: whether it counts for the sparsity that was asked for: by "size" and "latency" only
+            layers do in which zeros save something.
+        reason: what its zeros save, or why they save nothing; empty for other methods.
     """
 
     layer: str
     size: int
     sparsity: float
+    chosen: bool = True
+    reason: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +56,7 @@ class Allocation(Result):
 
     Attributes:
         method: how it was found.
-        sparsity: over all layers.
+        sparsity: over all layers that are chosen.
         layers: a row for each layer that may be pruned.
         schedule: that every layer follows to its own sparsity.
         pattern: where zeros may stand.
@@ -90,16 +98,23 @@ class Allocation(Result):
         table.add_column("layer", overflow="fold")
         for name in ("weights", "sparsity", "left"):
             table.add_column(name, justify="right")
+        told = any(row.reason for row in self.layers)
+        if told:
+            table.add_column("", overflow="fold")
         for row in self.layers:
             left = round(row.size * (1.0 - row.sparsity))
-            table.add_row(row.layer, f"{row.size:,}", f"{row.sparsity:.1%}", f"{left:,}")
+            cells = [row.layer, f"{row.size:,}", f"{row.sparsity:.1%}", f"{left:,}"]
+            table.add_row(*cells, *([row.reason] if told else []))
         return table
 
     def __rich__(self) -> Group:
         """Return what rich prints: the table and the total under it."""
         size = sum(row.size for row in self.layers)
         left = sum(round(row.size * (1.0 - row.sparsity)) for row in self.layers)
-        return Group(self.table(), Text(f"{left:,} of {size:,} weights stay"))
+        total = f"{left:,} of {size:,} weights stay"
+        if not all(row.chosen for row in self.layers):
+            total += f"; {self.sparsity:.1%} of those in layers where zeros save something go"
+        return Group(self.table(), Text(total))
 
 
 def allocate(
@@ -119,10 +134,16 @@ def allocate(
 
     Args:
         model: a built Sequential or Functional model, Keras 3 or tf_keras, trained.
-        sparsity: fraction of zeros over all layers that take part.
+        sparsity: fraction of zeros over all layers that take part; by "size" and "latency" over
+            those of them in which zeros save something, while the others stay dense.
         method: "uniform" (the same for each, as tfmot does), "erk" (Erdos-Renyi-Kernel: small
             kernels stay denser), "global" (one threshold of magnitude over all layers),
-            "sensitivity" (the next zero costs every layer the same, as measured).
+            "sensitivity" (the next zero costs every layer the same, as measured), "size" (the
+            next byte saved in the sparse float32 `.tflite` costs every layer the same part of the
+            squared magnitude that it has left; layers too small for sparse encoding or without
+            kernels for it stay dense), "latency" (the same for multiplications that XNNPACK's
+            sparse kernels are spared, in the 1x1 convolutions that they run; all others stay
+            dense).
         schedule: how each layer gets to its own sparsity: a schedule whose final sparsity is
             replaced; at once and for ever if None.
         pattern: where zeros may stand; N:M patterns fix their own sparsity and are refused.
@@ -145,7 +166,8 @@ def allocate(
 
     Raises:
         ValueError: no such method or layer, a sparsity out of range, or floors and ceilings that
-            leave no room.
+            leave no room; by "size" and "latency" a model in which zeros save nothing, with the
+            reason and what to change.
 
     Source: the methods' papers are named in `tfprune.allocation`.
     """
@@ -170,17 +192,66 @@ def allocate(
     weights = _weights(model, schedule, pattern)
     taking_part = _chosen(list(weights), layers, ignore)
     weights = {path: weights[path] for path in taking_part}
-    sizes = [sum(a.size for a in arrays) for arrays in weights.values()]
-    found = allocation.spread(
-        _curves(method, weights, sensitivity),
-        sizes,
-        sparsity,
-        _limits("floor", floor, list(weights), 0.0),
-        _limits("ceiling", ceiling, list(weights), _WHOLE),
+    sizes = {path: sum(a.size for a in arrays) for path, arrays in weights.items()}
+    floors = _limits("floor", floor, list(weights), 0.0)
+    ceilings = _limits("ceiling", ceiling, list(weights), _WHOLE)
+    if method in _PAYING:
+        paying = _PAYING[method](model, list(weights), pattern)
+        rows = _where_it_pays(paying, method, sizes, sparsity, floors, ceilings)
+    else:
+        curves = _curves(method, weights, sensitivity)
+        limits = list(floors.values()), list(ceilings.values())
+        found = allocation.spread(curves, list(sizes.values()), sparsity, *limits)
+        pairs = zip(sizes.items(), found, strict=True)
+        rows = [AllocatedLayer(path, size, round(s, 9)) for (path, size), s in pairs]
+    return Allocation(method, sparsity, tuple(rows), schedule, pattern)
+
+
+def _where_it_pays(
+    paying: Savings,
+    method: str,
+    sizes: dict[str, int],
+    sparsity: float,
+    floors: dict[str, float],
+    ceilings: dict[str, float],
+) -> list[AllocatedLayer]:
+    """Spread zeros over the layers in which they save something."""
+    refusals = {path: paying.refusal(path) for path in sizes}
+    chosen = [path for path in sizes if not refusals[path]]
+    if not chosen:
+        reasons = "; ".join(f"'{path}': {reason}" for path, reason in refusals.items())
+        raise ValueError(
+            f"No zeros would pay by {method}. Choose another method, such as 'global'. "
+            f"Received: method={method!r}, for layers of which none qualifies ({reasons})"
+        )
+    levels = savings.LEVELS
+    curves = allocation.cheapest(
+        levels,
+        [[paying.lost(path, s) for s in levels] for path in chosen],
+        [[paying.saved(path, s) for s in levels] for path in chosen],
     )
-    rows = zip(weights, sizes, found, strict=True)
-    table = tuple(AllocatedLayer(path, n, round(s, 9)) for path, n, s in rows)
-    return Allocation(method, sparsity, table, schedule, pattern)
+    counts = [sizes[path] for path in chosen]
+    low, high = [floors[path] for path in chosen], [ceilings[path] for path in chosen]
+    while True:
+        found = allocation.spread(curves, counts, sparsity, low, high)
+        # A layer that gets too few zeros to save anything leaves them to the others.
+        idle = [n for n, s in enumerate(found) if s > low[n] and not paying.saved(chosen[n], s) > 0]
+        less = [low[n] if n in idle else top for n, top in enumerate(high)]
+        if not idle or sum(n * top for n, top in zip(counts, less, strict=True)) < sparsity * sum(
+            counts
+        ):
+            break
+        high = less
+    given = {path: floors[path] for path in sizes} | dict(zip(chosen, found, strict=True))
+    given = {path: round(s, 9) for path, s in given.items()}
+    paying.check(given)
+    rows = []
+    for path, size in sizes.items():
+        reason = refusals[path]
+        if not reason:
+            reason = paying.words(path, given[path]) if given[path] > 0 else _ELSEWHERE
+        rows.append(AllocatedLayer(path, size, given[path], path in chosen, reason))
+    return rows
 
 
 def _curves(
@@ -249,7 +320,7 @@ def _chosen(paths: list[str], layers: Iterable[str] | None, ignore: Iterable[str
     return left
 
 
-def _limits(name: str, given: Any, paths: list[str], otherwise: float) -> list[float]:
+def _limits(name: str, given: Any, paths: list[str], otherwise: float) -> dict[str, float]:
     by_path = dict(given) if isinstance(given, Mapping) else dict.fromkeys(paths, given)
     unknown = [path for path in by_path if path not in paths]
     if unknown:
@@ -257,4 +328,4 @@ def _limits(name: str, given: Any, paths: list[str], otherwise: float) -> list[f
             f"`{name}` names a layer that takes no part; those that do are "
             f"{', '.join(map(repr, paths))}. Received: {unknown[0]!r}"
         )
-    return [check_sparsity(by_path.get(path, otherwise), name) for path in paths]
+    return {path: check_sparsity(by_path.get(path, otherwise), name) for path in paths}

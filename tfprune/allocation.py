@@ -72,31 +72,52 @@ def ranked(scores: Sequence[np.ndarray]) -> list[Curve]:
     return [curve(own) for own in scores]
 
 
-def cheapest(levels: Sequence[float], losses: Sequence[Sequence[float]]) -> list[Curve]:
-    """Return the sparsities at which the next zero costs every layer the same.
+def cheapest(
+    levels: Sequence[float],
+    losses: Sequence[Sequence[float]],
+    savings: Sequence[Sequence[float]] | None = None,
+) -> list[Curve]:
+    """Return the sparsities at which the next zero, or what it saves, costs every layer the same.
 
     Args:
         levels: sparsities that were tried, rising.
-        losses: for each layer, what each level costs, divided by the layer's size.
+        losses: for each layer, what each level costs; divided by the layer's size if nothing is
+            said of savings.
+        savings: for each layer, what each level saves; zeros save alike if None. A level that
+            saves no more than a lower one is passed over.
 
     The losses are made to rise ever faster first (their lower convex hull from (0, 0)), so that a
     dearer zero never comes before a cheaper one.
     """
-    hulls = [_hull([0.0, *levels], [0.0, *own]) for own in losses]
-    steepest = max((slope for _, slope in (row for hull in hulls for row in hull)), default=0.0)
+    rows = [levels] * len(losses) if savings is None else savings
+    hulls = [_prices(levels, own, saved) for own, saved in zip(losses, rows, strict=True)]
+    steepest = max((slope for hull in hulls for _, slope in hull), default=0.0)
 
-    def curve(hull: list[tuple[tuple[float, float], float]]) -> Curve:
+    def curve(hull: list[tuple[float, float]]) -> Curve:
         def sparsity(knob: float) -> float:
             if knob >= 1.0:
                 return 1.0
             if knob <= 0.0:
                 return 0.0  # what costs nothing goes first, but not before it is asked for
             price = steepest * knob**3
-            return max((end for (_, end), slope in hull if slope <= price), default=0.0)
+            return max((level for level, slope in hull if slope <= price), default=0.0)
 
         return sparsity
 
     return [curve(hull) for hull in hulls]
+
+
+def _prices(
+    levels: Sequence[float], losses: Sequence[float], savings: Sequence[float]
+) -> list[tuple[float, float]]:
+    """Return (level, price of a unit saved on the way to it) for the levels worth choosing."""
+    at, x, y = {0.0: 0.0}, [0.0], [0.0]
+    for level, loss, saved in zip(levels, losses, savings, strict=True):
+        if saved > x[-1]:
+            at[saved] = level
+            x.append(saved)
+            y.append(loss)
+    return [(at[end], slope) for (_, end), slope in _hull(x, y)]
 
 
 def _hull(x: list[float], y: list[float]) -> list[tuple[tuple[float, float], float]]:

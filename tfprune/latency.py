@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,8 +13,9 @@ import numpy as np
 from tfprune import strip
 from tfprune.export.convert import named
 from tfprune.export.graph import Graph, read_graphs
+from tfprune.export.matching import is_weight
 from tfprune.export.precision import sublayers
-from tfprune.export.xnnpack.verdict import FAST, judge, pointwise
+from tfprune.export.xnnpack.verdict import FAST, Verdict, judge, pointwise
 from tfprune.prune import PruningPolicy
 
 _THRESHOLD = 2 / 3
@@ -91,7 +95,7 @@ class PruneForLatencyOnXNNPack(PruningPolicy):
         """
         graph = _graph(model)
         _require_fast(model, graph)
-        self._counted = _layers_of(model, graph, _counted_filters(graph))
+        self._counted = [layer for layer, _ in _owners(model, graph, _counted_filters(graph))]
 
     def distance(self, model: Any) -> Distance:
         """Return how far a model is from the threshold.
@@ -110,8 +114,46 @@ class PruneForLatencyOnXNNPack(PruningPolicy):
         zeros = sum(n - int(np.count_nonzero(graph.values(i))) for i, n in sizes.items())
         weights = sum(sizes.values())
         missing = max(0, weights * 2 // 3 + 1 - zeros)
-        names = tuple(layer.name for layer in _layers_of(plain, graph, counted))
+        names = tuple(layer.name for layer, _ in _owners(plain, graph, counted))
         return Distance(names, weights, zeros, missing)
+
+
+class FastPath:
+    """The layers of a model whose zeros sparse kernels skip, and what zeros in each spare.
+
+    Args:
+        model: built, without wrappers, of either family.
+
+    Attributes:
+        layers: (layer, positions): its kernel is multiplied at so many pixels.
+
+    Raises:
+        ValueError: sparse kernels would not run the model, however many zeros it had.
+
+    Example: `sum(positions for _, positions in FastPath(model).layers)`
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._graph = _graph(model)
+        _require_fast(model, self._graph)
+        self._filters = _float_filters(self._graph)
+        self._owners = _owners(model, self._graph, _counted_filters(self._graph))
+        self.layers = [(layer, self._positions(index)) for layer, index in self._owners]
+
+    def verdict(self, zeros: Mapping[int, int]) -> Verdict:
+        """Return what would become of the model, were so many weights zero.
+
+        Args:
+            zeros: {id of a layer: zeros of its kernel}; other layers are as they are.
+        """
+        by_filter = {index: zeros[id(one)] for one, index in self._owners if id(one) in zeros}
+        return judge(self._graph, self._filters, by_filter)
+
+    def _positions(self, index: int) -> int:
+        """Return at how many pixels a filter is computed; a free length counts as one."""
+        outputs = [operation.outputs[0] for operation, _ in self._graph.consumers(index)]
+        shapes = [self._graph.tensors[one].shape[1:-1] for one in outputs]
+        return sum(math.prod(max(n, 1) for n in shape) for shape in shapes)
 
 
 def _require_fast(model: Any, graph: Graph) -> None:
@@ -157,33 +199,13 @@ def _kernel(layer: Any) -> np.ndarray | None:
     return None
 
 
-def _layers_of(model: Any, graph: Graph, filters: list[int]) -> list[Any]:
-    """Return the layers whose kernels are these constants of the file.
-
-    The converter folds batch normalization into them, which scales each output channel, so it is
-    the direction of each channel's weights that is compared.
-    """
-    wanted = [_directions(graph.values(i).reshape(graph.constant(i).shape[0], -1)) for i in filters]
+def _owners(model: Any, graph: Graph, filters: list[int]) -> list[tuple[Any, int]]:
+    """Return the layers whose kernels are these constants of the file, each with its constant."""
     found = []
     for layer in sublayers(model):
         kernel = _kernel(layer)
         if kernel is None:
             continue
-        own = _directions(kernel.T)
-        if any(_alike(own, other) for other in wanted):
-            found.append(layer)
+        mine = (i for i in filters if is_weight(kernel.T, graph.values(i)))
+        found.extend((layer, index) for index in itertools.islice(mine, 1))
     return found
-
-
-def _directions(rows: np.ndarray) -> np.ndarray:
-    """Return each row divided by its entry that is largest in size; rows of zeros stay."""
-    rows = rows.astype("float64")
-    largest = np.take_along_axis(rows, np.abs(rows).argmax(axis=1)[:, None], axis=1)
-    return np.divide(rows, largest, out=np.zeros_like(rows), where=largest != 0)
-
-
-def _alike(own: np.ndarray, other: np.ndarray) -> bool:
-    if own.shape != other.shape:
-        return False
-    folded = other.any(axis=1)  # a channel that batch normalization scales by zero tells nothing
-    return bool(np.allclose(own[folded], other[folded], atol=1e-4))

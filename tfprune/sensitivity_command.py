@@ -61,6 +61,9 @@ def sensitivity(
         pathlib.Path | None,
         typer.Option(metavar="JSON", help="Keep what is finished here, to go on after a stop."),
     ] = None,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Processes that share the work, each with its own copy.")
+    ] = 1,
     json_out: Annotated[
         pathlib.Path | None, typer.Option("--json", metavar="OUT", help="Save the table as JSON.")
     ] = None,
@@ -95,6 +98,7 @@ def sensitivity(
                 pattern,
                 layers=layers or None,
                 record=record,
+                processes=processes,
                 tell=lambda text: status.update(escape(text)),
             )
         if json_out is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -12,9 +12,9 @@ from tfprune.export.graph import Graph, Tensor, read_graphs
 from tfprune.weightfiles import flatbuffer
 from tfprune.weightfiles.sparse_tensor import encode, encoded_bytes
 
-# What a DENSIFY operation, its tensor and the tables of the encoding add to a file (186 to 228
-# bytes seen), and up to 15 bytes before data that must start at a multiple of 16.
-_OVERHEAD = 240
+OVERHEAD = 240
+"""What a DENSIFY operation, its tensor and the tables of the encoding add to a file (186 to 228
+bytes seen), and up to 15 bytes before data that must start at a multiple of 16."""
 # The input that is the weight, and the one with the activations, of operations whose kernels take
 # a weight that an operation before them unpacks.
 _CONVOLUTIONS = {"CONV_2D": (1, 0), "DEPTHWISE_CONV_2D": (1, 0), "TRANSPOSE_CONV": (1, 2)}
@@ -53,21 +53,31 @@ def decide(content: bytes) -> list[Storage]:
     Raises:
         ValueError: the bytes are not a whole `.tflite` file.
     """
-    graphs = read_graphs(content)
-    huge = flatbuffer.keeps_data_behind(content)
+    found = [_decide(*one) for one in candidates(read_graphs(content))]
+    return left_dense(found, _HUGE) if flatbuffer.keeps_data_behind(content) else found
+
+
+def candidates(graphs: Sequence[Graph]) -> Iterator[tuple[int, Graph, Tensor, str]]:
+    """Yield each weight of a file, once: (number of its graph, graph, tensor, reason against).
+
+    The reason is why it cannot be in sparse encoding whatever its zeros, empty if it can.
+    """
     users: dict[int, set[int]] = {}
     for number, graph in enumerate(graphs):
         for tensor in graph.tensors:
             if tensor.buffer:
                 users.setdefault(tensor.buffer, set()).add(number)
-    found, seen = [], set()
+    seen = set()
     for number, graph in enumerate(graphs):
         for index in _weights(graph):
             tensor = graph.constant(index)
-            if (number, tensor.buffer) not in seen:
-                seen.add((number, tensor.buffer))
-                found.append(_decide(graph, number, tensor, len(users[tensor.buffer]) > 1))
-    return left_dense(found, _HUGE) if huge else found
+            if (number, tensor.buffer) in seen:
+                continue
+            seen.add((number, tensor.buffer))
+            reason = "stored sparse already" if tensor.sparse else unreadable(graph, tensor)
+            if not reason and len(users[tensor.buffer]) > 1:
+                reason = "shared by several subgraphs"
+            yield number, graph, tensor, reason
 
 
 def rewrite(
@@ -128,23 +138,20 @@ def _weights(graph: Graph) -> list[int]:
     return list(found)
 
 
-def _decide(graph: Graph, number: int, tensor: Tensor, shared: bool) -> Storage:
-    values = None if tensor.sparse else graph.values(tensor.index)
+def _decide(number: int, graph: Graph, tensor: Tensor, reason: str) -> Storage:
     dense = tensor.size * np.dtype(tensor.dtype).itemsize
 
     def left(reason: str) -> Storage:
         return Storage(number, tensor.index, False, reason, dense, dense)
 
-    if values is None:
-        return left("stored sparse already")
-    reason = unreadable(graph, tensor) or ("shared by several subgraphs" if shared else "")
     if reason:
         return left(reason)
+    values = graph.values(tensor.index)
     zeros = 1 - np.count_nonzero(values) / values.size
     sparse = encoded_bytes(values)
     if not zeros:
         return left("no zeros")
-    if sparse + _OVERHEAD >= dense:
+    if sparse + OVERHEAD >= dense:
         return left(f"{zeros:.0%} zeros would take {sparse:,} bytes and a DENSIFY operation")
     return Storage(number, tensor.index, True, f"saves {1 - sparse / dense:.0%}", dense, sparse)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import pathlib
 from typing import Any
 
 import keras
 
+from tfprune import resumption
 from tfprune.files import write_whole
 from tfprune.search.result import Trial
 
@@ -32,36 +32,22 @@ class Record:
 
     def __init__(self, folder: str | os.PathLike | None, identity: dict[str, Any]) -> None:
         self._folder = None if folder is None else pathlib.Path(folder)
-        self._identity = identity
         self.trials: list[Trial] = []
-        self._earlier: list[Trial] = []
-        if self._folder is None:
-            return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / RECORD
-        if not path.exists():
-            return
-        try:
-            content = json.loads(path.read_text("utf-8"))
-            same = content["searched"] == json.loads(json.dumps(identity))
-            self._earlier = [Trial(**trial) for trial in content["trials"]]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{str(path)!r} is no record of a search, and is left as it is: {error}. Choose "
-                "another folder."
-            ) from None
-        if not same:
-            raise ValueError(
-                f"{str(path)!r} is of another search (another model, budget, objective or way of "
-                "pruning), and is left as it is. Choose another folder, or delete it."
-            )
+        if self._folder is not None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        self._record = resumption.Record(
+            None if self._folder is None else self._folder / RECORD,
+            identity,
+            lambda content: [Trial(**trial) for trial in content["trials"]],
+            kind="a search",
+            other="another search (another model, budget, objective or way of pruning)",
+            elsewhere="Choose another folder",
+        )
 
-    def trial(self, number: int, sparsity: float) -> Trial | None:
-        """Return an earlier trial if it is the one that is due."""
-        if number < len(self._earlier) and self._earlier[number].sparsity == sparsity:
-            self.trials.append(self._earlier[number])
-            return self._earlier[number]
-        return None
+    def earlier(self, number: int) -> Trial | None:
+        """Return the trial of this number that an earlier run made, None if it made none."""
+        done = self._record.earlier or []
+        return done[number] if number < len(done) else None
 
     def model(self, trial: Trial) -> keras.Model | None:
         """Return the model of an earlier trial."""
@@ -70,19 +56,13 @@ class Record:
         loaded: Any = keras.models.load_model(self._folder / trial.file)
         return loaded
 
-    def add(self, number: int, trial: Trial, made: keras.Model | None) -> Trial:
+    def add(self, trial: Trial, made: keras.Model | None) -> Trial:
         """Keep a trial; its model first, so that the record names no file that is not there."""
-        if self._folder is not None:
-            if made is not None:
-                name = f"trial-{number + 1}-{trial.sparsity:.4f}.keras"
-                write_whole(self._folder / name, lambda path: made.save(path), overwrite=True)
-                trial = dataclasses.replace(trial, file=name)
-            done = [*self.trials, trial]
-            content = {
-                "searched": self._identity,
-                "trials": [dataclasses.asdict(one) for one in done],
-            }
-            text = json.dumps(content, indent=2, allow_nan=False)
-            write_whole(self._folder / RECORD, text.encode(), overwrite=True)
+        if self._folder is not None and made is not None:
+            name = f"trial-{len(self.trials) + 1}-{trial.sparsity:.4f}.keras"
+            write_whole(self._folder / name, lambda path: made.save(path), overwrite=True)
+            trial = dataclasses.replace(trial, file=name)
         self.trials.append(trial)
+        if trial != self.earlier(len(self.trials) - 1):
+            self._record.write({"trials": [dataclasses.asdict(one) for one in self.trials]})
         return trial

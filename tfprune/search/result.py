@@ -30,6 +30,7 @@ class Trial:
         within: whether the value is inside the budget.
         failure: why there is no value, empty if there is one.
         file: name of the trained model in the search's folder, empty without a folder.
+        settings: what was sampled for it, by name of a layer or group; empty for bisection.
     """
 
     sparsity: float
@@ -39,6 +40,7 @@ class Trial:
     within: bool
     failure: str = ""
     file: str = ""
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +109,7 @@ class SearchResult(Result):
                 f"{trial.value:.4f}",
                 f"{self.dense - trial.value:.4f}",
                 _shown(self.objective, trial.cost),
-                "" if trial.within else "beyond the budget",
+                ", ".join(filter(None, [trial.settings.get("method", ""), _judged(trial)])),
             )
         return table
 
@@ -136,6 +138,10 @@ class SearchResult(Result):
         axes.set_ylabel(self.metric)
         axes.legend()
         return axes
+
+
+def _judged(trial: Trial) -> str:
+    return "" if trial.within else "beyond the budget"
 
 
 def _shown(objective: str, cost: float) -> str:

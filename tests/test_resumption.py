@@ -1,0 +1,50 @@
+"""A record of what is finished: read back, of something else, or no record at all."""
+
+import json
+
+import pytest
+
+from tfprune.resumption import Record
+
+WORDS = ("a search", "another search", "Choose another folder")
+
+
+def numbers(content):
+    return content["numbers"]
+
+
+def test_what_was_written_is_read_back(tmp_path):
+    path = tmp_path / "r.json"
+    identity = {"levels": (0.5, 0.9), "name": "m"}
+    first = Record(path, identity, numbers, *WORDS)
+    assert first.earlier is None
+    assert not path.exists()
+    first.write({"numbers": [1]})
+    first.write({"numbers": [1, 2]})
+    assert Record(path, identity, numbers, *WORDS).earlier == [1, 2]
+    assert json.loads(path.read_text())["identity"] == {"levels": [0.5, 0.9], "name": "m"}
+
+
+def test_without_a_path_nothing_is_kept(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Record(None, {}, numbers, *WORDS).write({"numbers": []})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is no record of a search.*Choose another folder"),
+        (b"\xff\xfe", "is no record of a search"),
+        (b"[]", "is no record of a search"),
+        (b"{}", "is no record of a search.*identity"),
+        (b'{"identity": {"a": 1}}', "is no record of a search.*numbers"),
+        (b'{"identity": {"a": 2}, "numbers": []}', "is of another search.*left as it is"),
+    ],
+)
+def test_another_file_is_left_as_it_is(tmp_path, content, message):
+    path = tmp_path / "r.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        Record(path, {"a": 1}, numbers, *WORDS)
+    assert path.read_bytes() == content
