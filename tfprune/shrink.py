@@ -122,7 +122,7 @@ def shrink(
             removed = choice.removed(goal, step / steps, scores)
     say(f"Removing {removed.size:,} channels")
     small, surgeon = read.without(removed)
-    compile_like(model, small, surgeon)
+    compile_like(model, small, surgeon.pairs, surgeon)
     latency = (search.before, search.after) if search else (None, None)
     return small, report(read, removed, goal, scorer.name, latency)
 

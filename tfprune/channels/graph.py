@@ -1,7 +1,9 @@
 """The calls of a Keras 3 graph, in the order in which they run.
 
 The one file that reads what Keras keeps to itself: the nodes of a model, which are needed since a
-layer that is called twice has two of them and its own attributes tell only one.
+layer that is called twice has two of them and its own attributes tell only one; what `compile` was
+given, since its configuration names functions and does not hold them; and the weights for which an
+optimizer was built, which may have been frozen since.
 """
 
 from __future__ import annotations
@@ -93,6 +95,27 @@ def require_graph(model: Any) -> None:
             f"The model '{model.name}' is not built, so the shapes of its weights are unknown. "
             "Give it an `keras.Input(shape)` first, or call it on data once."
         )
+
+
+def compile_arguments(model: keras.Model) -> dict[str, Any] | None:
+    """Return what `keras.Model.compile` was given, None if the model's class compiles differently.
+
+    Example: `compile_arguments(model)["loss"]` is the very function that was passed.
+    """
+    own = any(
+        getattr(type(model), name) is not getattr(keras.Model, name)
+        for name in ("compile", "get_compile_config", "compile_from_config")
+    )
+    kept = getattr(model, "_compile_config", None)
+    return None if own or kept is None else dict(kept.config)
+
+
+def optimized(optimizer: Any) -> list[Any]:
+    """Return the weights for which an optimizer was built, in the order of their slots."""
+    parts = getattr(optimizer, "_inner_optimizers", None)  # of several, each for some weights
+    if parts:
+        return [weight for part in parts for weight in optimized(part)]
+    return list(optimizer._trainable_variables)
 
 
 def _function(model: Any) -> Any:

@@ -82,7 +82,7 @@ def replay(model: keras.Model, done: History | str | os.PathLike) -> keras.Model
             )
         chosen.append(atom)
     small, surgeon = structure.without(np.unique(np.concatenate(chosen)))
-    compile_like(model, small, surgeon)
+    compile_like(model, small, surgeon.pairs, surgeon)
     return small
 
 

@@ -115,7 +115,7 @@ def permute_for_nm(
     for variable in {id(p.variable): p.variable for p in read.atoms.places}.values():
         if id(variable) in new:
             new[id(variable)].assign(moved.cut(variable, variable.numpy()))
-    compile_like(model, copy, moved)
+    compile_like(model, copy, surgeon.pairs, moved)
     rows = tuple(_row(target, moved, pattern) for target in targets)
     return copy, PermutationReport(model.name, str(pattern), rows)
 
