@@ -209,6 +209,24 @@ def test_a_rule_by_name_for_what_tfmot_cannot_do_is_an_error():
         tfprune.prune(mixed_model(), [tfprune.Rule("attention", schedule=0.5)])
 
 
+@pytest.mark.parametrize("more", [{"score": "movement"}, {"regrowth": "soft"}])
+def test_scores_and_regrowth_that_tfmot_does_not_know_are_an_error(more):
+    schedule = tfprune.PolynomialDecay(0.0, 0.5, 0, 9)
+    model = tf_keras.Sequential([tf_keras.Input((8,)), layers.Dense(4), layers.Dense(2)])
+    calls = [
+        lambda: tfprune.prune_low_magnitude(layers.Dense(4), schedule, **more),
+        lambda: tfprune.prune_low_magnitude([layers.Dense(4)], schedule, **more),
+        lambda: tfprune.prune_low_magnitude(model, schedule, **more),
+        lambda: tfprune.prune(
+            model,
+            [tfprune.Rule("dense_[13]$", 0.5), tfprune.Rule(None, schedule, **more)],
+        ),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=r"tfmot, which knows magnitudes only.*Received: "):
+            call()
+
+
 def test_skipped_layers_are_listed_once_with_their_reasons():
     with pytest.warns(UserWarning, match="Left dense") as caught:
         model = tfprune.prune_low_magnitude(mixed_model(), AT_ONCE, sparsity_m_by_n=(2, 4))

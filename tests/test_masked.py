@@ -99,16 +99,21 @@ def test_all_ways_to_train_are_one(way):
     np.testing.assert_array_equal(fit(build(way, jit_compile=True)).masks[-1], expected)
 
     model, optimizer = build(way), keras.optimizers.Adam()
+
+    @tf.function
+    def train_step(x, y):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((model(x, training=True) - y) ** 2)
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+
     callback = tfprune.UpdatePruningStep()
     callback.set_model(model)
     callback.on_train_begin()
     for epoch in range(4):
         for i in range(0, 32, 8):
             callback.on_train_batch_begin(-1)
-            with tf.GradientTape() as tape:
-                loss = tf.reduce_mean((model(X[i : i + 8], training=True) - Y[i : i + 8]) ** 2)
-            gradients = tape.gradient(loss, model.trainable_variables)
-            optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+            train_step(X[i : i + 8], Y[i : i + 8])
         callback.on_epoch_end(epoch)
     callback.on_train_end()
     (wrapper,) = wrappers(model)

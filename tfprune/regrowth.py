@@ -25,7 +25,7 @@ class SoftPruning:
     The forward pass multiplies by the mask, the gradient passes to all weights as if it did not (a
     straight-through estimate), and each update chooses the mask anew among all weights. At the
     schedule's last update the weights are cut for good, and so they are in what `strip_pruning`
-    returns. Until then a saved model holds them.
+    returns. Until then, and with a schedule without an end always, a saved model holds them.
 
     Args:
         decay: pulls cut weights to zero while they are cut: `decay * weight` is added to their
