@@ -119,7 +119,7 @@ def one_level(model: Any, data: Any, level: str, options: argparse.Namespace) ->
         row["one shot"] = accuracy(small)
         tfprune.recalibrate_batch_norm(small, x[picks])
         row["one shot, norms anew"] = accuracy(small)
-        row["zeros"] = report.sparsity
+        row["zeros"] = round(float(report.sparsity), 4)
         rows.append(row)
         print(row, flush=True)
     return rows
@@ -183,7 +183,8 @@ def main() -> None:
                 continue
             part["rows"] += one_level(model, data, level, options)
             part["summary"] = summary(dense, part["rows"])
-            figures = {"environment": environment(), "calibration images": options.samples}
+            budget = {name: getattr(options, name) for name in ("samples", "images", "epochs")}
+            figures = {"environment": environment(), "budget": budget}
             save(options.out, figures | {"networks": parts})
         print_table(name, part)
     print(f"Written: {options.out}")

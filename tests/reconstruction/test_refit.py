@@ -54,6 +54,12 @@ def test_the_factor_is_that_of_the_inverse():
     )
 
 
+def test_large_factors_are_put_together_from_halves():
+    _, hessian, _ = problem(depth=150, rows=400)
+    upper = refit.factor(hessian)
+    np.testing.assert_allclose(upper[0].T @ upper[0] @ hessian[0], np.eye(150), atol=1e-6)
+
+
 def by_inverses(weights, hessian, mask):
     """Optimal Brain Surgeon with an inverse of its own for each input that is decided."""
     found = weights.copy()
@@ -87,7 +93,9 @@ def test_least_squares_where_what_goes_comes_first():
 def test_nearest_weights_are_those_of_ridge_regression_towards_the_dense_ones():
     x, gram, dense = problem()
     wanted = x @ dense + 0.5 * np.random.default_rng(3).normal(size=(1, 40, 5))
-    found = refit.nearest(refit.damped(gram, 0.1), gram, x.transpose(0, 2, 1) @ wanted, dense)
+    found = refit.nearest(
+        refit.factor(refit.damped(gram, 0.1)), gram, x.transpose(0, 2, 1) @ wanted, dense
+    )
     extra = np.sqrt(0.1 * np.trace(gram[0]) / 7) * np.eye(7)
     rows, goals = np.vstack([x[0], extra]), np.vstack([wanted[0], extra @ dense[0]])
     np.testing.assert_allclose(found[0], np.linalg.lstsq(rows, goals, rcond=None)[0], rtol=1e-7)

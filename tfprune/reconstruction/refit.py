@@ -18,6 +18,7 @@ import numpy as np
 
 DAMPING = 0.01
 """Of the mean of H's diagonal, added to it: SparseGPT's default."""
+_SMALL = 64  # triangles that are inverted as any matrix
 
 
 class Choice(Protocol):
@@ -47,23 +48,36 @@ def damped(gram: np.ndarray, damping: float = DAMPING) -> np.ndarray:
     return gram + damping * mean[:, None, None] * np.eye(size)
 
 
-def nearest(
-    hessian: np.ndarray, gram: np.ndarray, cross: np.ndarray, dense: np.ndarray
-) -> np.ndarray:
-    """Return the weights, not pruned yet, whose outputs are nearest to those wanted.
-
-    They differ from the dense ones where inputs do: earlier layers are pruned already.
-    """
-    return dense + np.linalg.solve(hessian, cross - gram @ dense)
-
-
 def factor(hessian: np.ndarray) -> np.ndarray:
     """Return the upper triangular U for which `U' U` is the inverse of H.
 
     `U[j, j] ** 2` is the j-th diagonal element of the inverse once the inputs before j are fixed.
     """
     turned = np.linalg.cholesky(hessian[:, ::-1, ::-1])[:, ::-1, ::-1]
-    return np.linalg.inv(turned)
+    return _inverse(turned)
+
+
+def _inverse(upper: np.ndarray) -> np.ndarray:
+    """Return the inverse of upper triangular matrices, by halves: a sixth of the work of any."""
+    size = upper.shape[-1]
+    if size <= _SMALL:
+        return np.triu(np.linalg.inv(upper))
+    half = size // 2
+    found = np.zeros_like(upper)
+    found[:, :half, :half] = first = _inverse(upper[:, :half, :half])
+    found[:, half:, half:] = second = _inverse(upper[:, half:, half:])
+    found[:, :half, half:] = -(first @ (upper[:, :half, half:] @ second))
+    return found
+
+
+def nearest(
+    upper: np.ndarray, gram: np.ndarray, cross: np.ndarray, dense: np.ndarray
+) -> np.ndarray:
+    """Return the weights, not pruned yet, whose outputs are nearest to those wanted.
+
+    They differ from the dense ones where inputs do: earlier layers are pruned already.
+    """
+    return dense + upper.transpose(0, 2, 1) @ (upper @ (cross - gram @ dense))
 
 
 def refit(weights: np.ndarray, upper: np.ndarray, choice: Choice) -> np.ndarray:
