@@ -108,4 +108,4 @@ def test_parts_that_do_not_go_together_are_told_at_once():
         Criterion("2:4", "snip").require(OneShot(0.5))
     with pytest.raises(ValueError, match=r"^RigL exchanges single.*Received: .*2:4, RigL\(0.3\)"):
         Criterion("2:4", regrowth="rigl").require(ConstantSparsity(0.5, 0, 10))
-    Criterion("2:4", "snip", "soft").require(OneShot(0.5, 1))
+    Criterion("2:4", "snip", "soft").require(ConstantSparsity(0.5, 1))

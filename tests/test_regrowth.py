@@ -109,10 +109,13 @@ def test_rigl_goes_with_schedules_that_end_and_with_single_weights():
     assert "not 'taylor'" in rigl.reason_against(GROWS, Unstructured(), SCORES["taylor"])
 
 
-def test_soft_pruning_goes_with_everything():
+def test_soft_pruning_goes_with_everything_that_has_a_second_update():
+    soft = SoftPruning()
     for pattern in (Unstructured(), NM(2, 4), Block((1, 4))):
         for score in SCORES.values():
-            assert SoftPruning().reason_against(OneShot(0.5, 1), pattern, score) is None
+            for schedule in (GROWS, ConstantSparsity(0.5, 1), Iterative([0.1, 0.2], 9), Whenever()):
+                assert soft.reason_against(schedule, pattern, score) is None
+            assert "has one only" in soft.reason_against(OneShot(0.5, 1), pattern, score)
 
 
 def test_names_and_configurations_become_objects():

@@ -150,8 +150,8 @@ def test_rules_are_equal_by_what_they_say_and_can_be_keys():
 
 
 def test_rules_read_well():
-    rule = Rule("a", OneShot(0.5, 9), "2:4", score="snip", regrowth="soft")
-    assert str(rule) == "a: OneShot(sparsity=0.5, step=9), 2:4 by snip, soft"
+    rule = Rule("a", Iterative([0.2, 0.4], 50, 9), "2:4", score="snip", regrowth="soft")
+    assert str(rule).endswith("every=50, begin_step=9), 2:4 by snip, soft")
     assert str(Rule("conv", OneShot(0.5), "1x16")) == "conv: OneShot(sparsity=0.5, step=0), 1x16"
     assert str(Rule(layers.Dense, skip=True)) == "Dense: left dense"
     assert str(Rule(None, skip=True)) == "all layers: left dense"
@@ -251,12 +251,12 @@ rules:
   - layers: moving
     schedule: *once
     score: movement
-    regrowth: soft
-  - {layers: softly, schedule: *once, pattern: 2:4,
-     regrowth: {class: SoftPruning, decay: 0.0002}, score: Taylor}
+  - {layers: softly, schedule: {class: Iterative, sparsities: [0.2, 0.4], every: 50, begin_step: 9},
+     pattern: 2:4, regrowth: {class: SoftPruning, decay: 0.0002}, score: Taylor}
   - {layers: grown, schedule: {class: ConstantSparsity, target_sparsity: 0.9, begin_step: 0,
      end_step: 7500}, regrowth: {class: RigL, fraction: 0.5}}
   - {layers: plain, schedule: 0.5, score: magnitude, regrowth: ~}
+  - {layers: short, schedule: 0.5, regrowth: soft}
   - layers: ~
     skip: true
 """
@@ -272,10 +272,17 @@ def test_yaml_says_everything_that_rules_say(load):
         Rule("eleven", OneShot(0.8, 1000)),
         Rule("table", FunctionSchedule([0.1, 0.2, 0.4], 200), NM(1, 2)),
         Rule("constant", ConstantSparsity(0.25, 10)),
-        Rule("moving", OneShot(0.8, 1000), score="movement", regrowth="soft"),
-        Rule("softly", OneShot(0.8, 1000), "2:4", score="taylor", regrowth=SoftPruning(2e-4)),
+        Rule("moving", OneShot(0.8, 1000), score="movement"),
+        Rule(
+            "softly",
+            Iterative([0.2, 0.4], 50, 9),
+            "2:4",
+            score="taylor",
+            regrowth=SoftPruning(2e-4),
+        ),
         Rule("grown", ConstantSparsity(0.9, 0, 7500), regrowth=RigL(0.5)),
         Rule("plain", 0.5),
+        Rule("short", 0.5, regrowth=SoftPruning()),
         Rule(None, skip=True),
     ]
 
@@ -435,6 +442,11 @@ MISTAKES = {
         "- schedule: 0.5\n  regrowth: {class: SoftPruning, decay: 2e-4}",
         2,
         r"written like 0\.0002\. Received: decay='2e-4'",
+    ),
+    "soft with one update": (
+        "- schedule: {class: OneShot, sparsity: 0.5, step: 9}\n  regrowth: soft",
+        1,
+        r"^.*line 1: Soft pruning lets weights return .*has one only",
     ),
     "rigl without an end": (
         "- layers: a\n  schedule: 0.5\n  regrowth: rigl",

@@ -52,8 +52,14 @@ class SoftPruning:
     def reason_against(
         self, schedule: PruningSchedule, pattern: Pattern, score: Score
     ) -> str | None:
-        """Return why it cannot go with these, None if it can: it goes with all."""
-        del schedule, pattern, score
+        """Return why it cannot go with these, None if it can."""
+        del pattern, score  # with all of them
+        if schedule.begin_step is not None and schedule.begin_step == schedule.end_step:
+            return (
+                "soft pruning lets weights return at the updates after the first, and the schedule "
+                "has one only; use `ConstantSparsity`, `PolynomialDecay` or `Iterative`, or leave "
+                "`regrowth` out"
+            )
         return None
 
 

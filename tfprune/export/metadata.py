@@ -11,12 +11,15 @@ from tfprune.weightfiles.flatbuffer import METADATA
 
 
 def describe(model: Any) -> list[dict[str, str]]:
-    """Return the schedule and the pattern of each wrapped layer; nothing of a stripped model."""
+    """Return the schedule of each wrapped layer and what its masks were chosen by.
+
+    Nothing of a stripped model.
+    """
     return [
         {
             "layer": str(layer.layer_name),
             "schedule": repr(layer.pruning_schedule),
-            "pattern": str(layer.pattern),
+            "pattern": str(layer.criterion),
         }
         for layer in strip.pruned_layers(model)
     ]
