@@ -7,15 +7,13 @@ computed twice is measured twice. Only sums are kept; a tensor is let go once it
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops, tree
 
-from tfprune.channels import graph
+from tfprune.channels import graph, running
 from tfprune.channels.batches import Batches
 from tfprune.channels.structure import Structure
 from tfprune.channels.track import Track
@@ -65,13 +63,8 @@ def measure(structure: Structure, batches: Batches, statistic: Statistic) -> lis
     Example: `measure(read(model), Batches(model, x), magnitude)`
     """
     run = _Run(structure, statistic)
-    heads = tree.flatten(graph.inputs(structure.model)) or []
     for batch in batches:
-        tensors = [
-            ops.convert_to_tensor(array, dtype=head.dtype)
-            for array, head in zip(batch.inputs, heads, strict=True)
-        ]
-        run.graph(structure.model, tensors)
+        run.graph(structure.model, running.tensors(structure.model, batch))
     return list(run.found.values())
 
 
@@ -79,7 +72,6 @@ class _Run:
     def __init__(self, structure: Structure, statistic: Statistic) -> None:
         self._trace, self._statistic = structure.trace, statistic
         self._readers = {(id(g), id(x)): path for path, g, x, _ in structure.trace.readers}
-        self._in_inference: dict[int, dict[str, Any]] = {}
         self.found: dict[tuple[int, int], Means] = {}
 
     def graph(self, model: Any, tensors: list[Any]) -> list[Any]:
@@ -107,19 +99,7 @@ class _Run:
         operation = call.operation
         if is_graph(operation):
             return self.graph(operation, [values[id(x)] for x in call.tensors])
-        given: Any = tree.map_structure(
-            lambda x: values[id(x)] if graph.is_tensor(x) else x, (call.args, call.kwargs)
-        )
-        args, kwargs = given
-        return tree.flatten(operation(*args, **{**kwargs, **self._mode(operation)})) or []
-
-    def _mode(self, operation: Any) -> dict[str, Any]:
-        """Return the argument that has a layer run as in inference, if it takes one."""
-        if id(operation) not in self._in_inference:
-            layer = isinstance(operation, keras.layers.Layer)
-            takes = layer and "training" in inspect.signature(operation.call).parameters
-            self._in_inference[id(operation)] = {"training": False} if takes else {}
-        return self._in_inference[id(operation)]
+        return running.in_inference(call, values)
 
     def _measure(self, model: Any, symbol: Any, track: Track, tensor: Any) -> None:
         key = (id(model), id(symbol))
