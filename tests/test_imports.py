@@ -65,7 +65,7 @@ HOUSE = (
         "permutation",
         "recalibration",
     ),
-    ("latency_target", "reconstruction", "sensitivity", "savings"),
+    ("latency_target", "reconstruction", "sensitivity"),
     ("variants", "shrink", "allocate"),
     ("search",),
     ("quickstart", "console"),

@@ -1,5 +1,7 @@
 """Models with their channels in another order: the same function, and more is kept."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -93,6 +95,20 @@ def test_the_order_that_is_best_by_hand():
     np.testing.assert_allclose(biases, (5 - b) / 10, rtol=1e-6)
 
 
+def test_no_swap_of_two_channels_would_keep_more():
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((2,)), L.Dense(14, name="a"), L.Dense(5, name="b")])
+    permuted, report = tfprune.permute_for_nm(model, layers=["b"])
+    kernel = permuted.get_layer("b").kernel.numpy()
+    end = kept(kernel, 2, 4)
+    assert end > kept(model.get_layer("b").kernel.numpy(), 2, 4)
+    assert report.weights[0].after == pytest.approx(end / np.abs(kernel).sum(), rel=1e-5)
+    for one, two in itertools.combinations(range(14), 2):
+        other = np.array(kernel)
+        other[[one, two]] = kernel[[two, one]]
+        assert kept(other, 2, 4) <= end + 1e-6
+
+
 def test_pruning_what_was_reordered_keeps_what_the_report_says():
     model = randomise(residual())
     permuted, report = tfprune.permute_for_nm(model, "2:4", layers=["wide"])
@@ -129,7 +145,7 @@ def test_what_the_graph_forbids_is_listed_or_an_error():
     _, report = tfprune.permute_for_nm(model)
     rows = {row.layer: row for row in report.weights}
     assert rows["first"].free == 0
-    assert rows["first"].reason .startswith("what it reads is made by no layer")
+    assert rows["first"].reason.startswith("what it reads is made by no layer")
     assert "mixing" in rows["second"].reason
     assert rows["second"].before == rows["second"].after
     assert rows["logits"].free == 8

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args
 
 import numpy as np
-from rich import box
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
 
-from tfprune import allocation, masks, patterns, savings
+from tfprune import allocation, masks, patterns
+from tfprune.allocate import savings
+from tfprune.allocate.result import AllocatedLayer, Allocation
+from tfprune.allocate.savings import Savings
 from tfprune.family import require_family, room
 from tfprune.patterns import NM, Pattern
 from tfprune.prune import walk
-from tfprune.results import Result
-from tfprune.rules import Rule
-from tfprune.savings import Savings
-from tfprune.schedules import ConstantSparsity, PruningSchedule, check_sparsity, with_final
+from tfprune.schedules import ConstantSparsity, PruningSchedule, check_sparsity
 from tfprune.sensitivity import Sensitivity
 
 Method = Literal["uniform", "erk", "global", "sensitivity", "size", "latency"]
@@ -28,93 +22,6 @@ METHODS: tuple[str, ...] = get_args(Method)
 _PAYING = {"size": savings.SmallerFile, "latency": savings.FasterKernels}
 _ELSEWHERE = "zeros cost less elsewhere for what they save"
 _WHOLE = 0.9995  # a ceiling that leaves even a kernel of a few thousand weights something
-
-
-@dataclasses.dataclass(frozen=True)
-class AllocatedLayer:
-    """What a layer is to lose.
-
-    Attributes:
-        layer: its path.
-        size: number of weights that may be pruned.
-        sparsity: fraction of them to prune.
-        chosen: whether it counts for the sparsity that was asked for: by "size" and "latency" only
-            layers do in which zeros save something.
-        reason: what its zeros save, or why they save nothing; empty for other methods.
-    """
-
-    layer: str
-    size: int
-    sparsity: float
-    chosen: bool = True
-    reason: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class Allocation(Result):
-    """How much of each layer to prune; `tfprune.prune(model, allocation)` takes it as rules.
-
-    Attributes:
-        method: how it was found.
-        sparsity: over all layers that are chosen.
-        layers: a row for each layer that may be pruned.
-        schedule: that every layer follows to its own sparsity.
-        pattern: where zeros may stand.
-
-    Example: `print(tfprune.allocate(model, 0.9, "erk"))`
-    """
-
-    method: str
-    sparsity: float
-    layers: tuple[AllocatedLayer, ...]
-    schedule: PruningSchedule
-    pattern: Pattern
-
-    @property
-    def rules(self) -> list[Rule]:
-        """The same as rules, one for each layer."""
-        found = []
-        for row in self.layers:
-            name = f"^{re.escape(row.layer)}$"
-            if row.sparsity <= 0.0:
-                found.append(Rule(name, skip=True))
-            else:
-                found.append(Rule(name, with_final(self.schedule, row.sparsity), self.pattern))
-        return found
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the figures as plain values."""
-        return {
-            "method": self.method,
-            "sparsity": self.sparsity,
-            "layers": [dataclasses.asdict(row) for row in self.layers],
-            "schedule": self.schedule.get_config(),
-            "pattern": str(self.pattern),
-        }
-
-    def table(self) -> Table:
-        """Return the table of layers that `print` shows."""
-        table = Table(title=f"{self.sparsity:.1%} zeros, {self.method}", box=box.SIMPLE_HEAD)
-        table.add_column("layer", overflow="fold")
-        for name in ("weights", "sparsity", "left"):
-            table.add_column(name, justify="right")
-        told = any(row.reason for row in self.layers)
-        if told:
-            table.add_column("", overflow="fold")
-        for row in self.layers:
-            left = round(row.size * (1.0 - row.sparsity))
-            cells = [row.layer, f"{row.size:,}", f"{row.sparsity:.1%}", f"{left:,}"]
-            table.add_row(*cells, *([row.reason] if told else []))
-        return table
-
-    def __rich__(self) -> Group:
-        """Return what rich prints: the table and the total under it."""
-        size = sum(row.size for row in self.layers)
-        left = sum(round(row.size * (1.0 - row.sparsity)) for row in self.layers)
-        total = f"{left:,} of {size:,} weights stay"
-        if not all(row.chosen for row in self.layers):
-            total += f"; {self.sparsity:.1%} of those in layers where zeros save something go"
-        return Group(self.table(), Text(total))
 
 
 def allocate(

@@ -71,8 +71,9 @@ def test_the_bytes_told_are_those_of_the_file():
     assert wide.stored_bytes + OVERHEAD == after
 
 
-def test_the_asked_sparsity_is_that_of_the_layers_where_zeros_save_bytes():
-    rows = rows_of(spread := tfprune.allocate(words(), 0.8, "size"))
+@pytest.mark.parametrize("kit", ["keras", "tf_keras"])
+def test_the_asked_sparsity_is_that_of_the_layers_where_zeros_save_bytes(kit):
+    rows = rows_of(spread := tfprune.allocate(words(pytest.importorskip(kit)), 0.8, "size"))
     assert not rows["table"].chosen
     assert "GATHER needs it as a constant" in rows["table"].reason
     assert not rows["tiny"].chosen
