@@ -8,7 +8,7 @@ import pytest
 
 import tfprune
 
-layers = keras.layers
+layers, ops = keras.layers, keras.ops
 
 # (layer, shape of one sample, MACs). The products: positions of the output x size of the kernel for
 # one of them, but for transposed convolutions, where the positions are the input's.
@@ -155,6 +155,71 @@ class Twice(layers.Layer):
         return x * self.scale
 
 
+# What is multiplied for one sample, by (inputs, what is made of them, MACs).
+def windows(x):
+    return ops.reshape(x, (-1, 4, 4, 8))
+
+
+FOLDED = {
+    "windows": ([(16, 16, 8)], lambda x: layers.Dense(32)(windows(x)), 256 * 8 * 32),
+    "and back": (
+        [(16, 16, 8)],
+        lambda x: layers.Conv2D(2, 1)(ops.reshape(layers.Dense(8)(windows(x)), (-1, 16, 16, 8))),
+        256 * 8 * 8 + 256 * 8 * 2,
+    ),
+    "windows into a nested model": (
+        [(16, 16, 8)],
+        lambda x: keras.Sequential([keras.Input((4, 4, 8)), layers.Dense(32)])(windows(x)),
+        256 * 8 * 32,
+    ),
+    "windows into attention": (
+        [(8, 8, 8)],
+        lambda x: layers.MultiHeadAttention(2, 4)(*[ops.reshape(x, (-1, 16, 8))] * 2),
+        4 * (4 * 16 * 8 * 8 + 2 * 16 * 16 * 8),
+    ),
+    "all in one axis": ([(4, 8)], lambda x: layers.Dense(3)(ops.ravel(x)[:, None]), 32 * 3),
+    "time first": ([(16, 8)], lambda x: layers.Dense(32)(ops.transpose(x, (1, 0, 2))), 16 * 8 * 32),
+    "time first, by letters": (
+        [(16, 8)],
+        lambda x: layers.EinsumDense("abc,cd->abd", (None, 32))(ops.swapaxes(x, 0, 1)),
+        16 * 8 * 32,
+    ),
+    "one batch after the other": (
+        [(5, 8), (5, 8)],
+        lambda x, y: layers.Dense(3)(ops.concatenate([x, y], axis=0)),
+        2 * 5 * 8 * 3,
+    ),
+    "and apart": (
+        [(5, 8), (5, 8)],
+        lambda x, y: layers.Dense(3)(ops.split(ops.concatenate([x, y], axis=0), 2, axis=0)[0]),
+        5 * 8 * 3,
+    ),
+    "repeated": ([(5, 8)], lambda x: layers.Dense(3)(ops.repeat(x, 4, axis=0)), 4 * 5 * 8 * 3),
+    "every step": (
+        [(16, 5, 8)],
+        lambda x: layers.TimeDistributed(layers.Dense(3))(ops.reshape(x, (-1, 4, 5, 8))),
+        16 * 5 * 8 * 3,
+    ),
+}
+
+
+@pytest.mark.parametrize("batch", [None, 3])
+@pytest.mark.parametrize("name", FOLDED)
+def test_what_is_folded_into_the_batch(name, batch):
+    shapes, make, macs = FOLDED[name]
+    given = [keras.Input(batch_shape=(batch, *shape)) for shape in shapes]
+    size = tfprune.count(keras.Model(given, make(*given)))
+    assert (size.macs, size.not_counted, size.assumed) == (macs, (), ())
+
+
+@pytest.mark.parametrize(("axes", "pairs"), [(None, 60 * 60), ((2,), 10 * 6 * 6), (1, 10 * 10 * 6)])
+def test_attention_along_some_axes(axes, pairs):
+    x = keras.Input((10, 6, 8))
+    heads = layers.MultiHeadAttention(num_heads=2, key_dim=4, attention_axes=axes)
+    size = tfprune.count(keras.Model(x, heads(x, x)))
+    assert size.macs == 4 * 60 * 8 * 8 + 2 * pairs * 2 * 4
+
+
 class TestNotCounted:
     def test_a_layer_without_a_rule_is_named(self):
         model = keras.Sequential([keras.Input((4,)), Twice(name="twice"), layers.Dense(3)])
@@ -196,6 +261,18 @@ class TestUnknownLengths:
         assert size.macs == 24 * (27 * 8 + 8 * 2)
         assert size.nonzero_macs == 24 * 8 * 2
         assert size.assumed == ()
+
+    def test_the_inputs_of_a_nested_model(self):
+        x = keras.Input((6, 8, 3))
+        inner = keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(4, 1)], name="inner")
+        size = tfprune.count(keras.Model(x, inner(x)))
+        assert size.macs == 3 * 4
+        assert size.assumed == ("input of 'inner' (None, None, None, 3)",)
+
+    def test_a_batch_of_which_the_samples_are_lost(self):
+        x = keras.Input((4, 8))
+        size = tfprune.count(keras.Model(x, layers.Dense(3)(ops.mean(x, axis=0, keepdims=True))))
+        assert size.assumed == ("output of 'mean' (1, 4, 8)",)
 
     def test_shapes_of_several_inputs(self):
         a, b = keras.Input((None, 4)), keras.Input((None, 6))

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tfprune import conversion
-from tfprune.channels import graph, structure
+from tfprune.channels import graph, lengths, structure
 from tfprune.channels.structure import Structure
 from tfprune.channels.tracing import Term
 from tfprune.cloning import is_graph
@@ -61,7 +61,8 @@ class Count(Result):
         nonzero_macs: those with a weight that is not zero: what a runtime that skips zeros does.
         layers: a `LayerCount` for each layer with weights or multiplications.
         not_counted: paths of layers whose multiplications are not in `macs`.
-        assumed: what has axes of unknown length, which count as 1.
+        assumed: what has axes of unknown length, which count as 1; a batch in which nobody knows
+            how many samples are, too.
         wrapped: layers that were counted as they will be without their pruning wrappers.
 
     Example: `tfprune.count(model).macs`
@@ -112,7 +113,7 @@ class Count(Result):
         if self.assumed:
             found.append(
                 f"Lengths that are not known count as 1: {', '.join(self.assumed)}. Pass "
-                "`input_shape` to count at a certain size."
+                "`input_shape` to count at a certain size, and build nested models for it."
             )
         if self.wrapped:
             found.append(
@@ -130,7 +131,8 @@ def count(model: keras.Model, input_shape: Shape | Sequence[Shape] | None = None
 
     A MAC is one value of a kernel times one activation, or, in attention, one activation times
     another: additions of biases, norms, activation functions and pooling are left out, as they
-    are in the figures of papers. A value that is zero counts as no MAC in `nonzero_macs`.
+    are in the figures of papers. A value that is zero counts as no MAC in `nonzero_macs`. What is
+    folded into the batch axis (windows of a map, say) counts as often as a sample has it.
 
     Args:
         model: a Sequential or Functional model, wrapped for pruning or not. Of wrapped layers the
@@ -200,7 +202,7 @@ def _count(read: Structure, wrapped: int) -> Count:
         nonzero_macs=sum(row.nonzero_macs or 0 for row in rows),
         layers=tuple(rows),
         not_counted=tuple(row.layer for row in rows if row.macs is None),
-        assumed=tuple(_assumed(read)),
+        assumed=tuple(lengths.assumed(read.model, read.trace)),
         wrapped=wrapped,
     )
 
@@ -236,19 +238,6 @@ def _macs(term: Term, nonzero: dict[int, int] | None = None) -> int:
     if nonzero is None or term.variable is None:
         return macs
     return macs * nonzero[id(term.variable)] // _size(term.variable)
-
-
-def _assumed(read: Structure) -> Iterator[str]:
-    """Yield where lengths are not known: inputs, and operations that make them from known ones."""
-    for tensor in tree.flatten(graph.inputs(read.model)):
-        if None in tensor.shape[1:]:
-            yield f"input '{tensor.name}' {tuple(tensor.shape)}"
-    for steps in read.trace.steps.values():
-        for step in steps:
-            known = all(None not in track.shape[1:] for track in step.inputs)
-            for track in step.outputs:
-                if known and None in track.shape[1:]:
-                    yield f"output of '{step.call.operation.name}' {track.shape}"
 
 
 def _at_shape(model: keras.Model, given: Any) -> keras.Model:

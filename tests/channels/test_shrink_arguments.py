@@ -107,6 +107,37 @@ def test_the_report_says_if_nothing_was_removed(untouched, arguments, note):
         assert re.search(note, " ".join(report.lines()))
 
 
+def test_the_report_says_why_nothing_could_be_removed():
+    given = keras.Input((4,))
+    _, report = tfprune.shrink(keras.Model(given, layers.Dense(3)(given)), channels=0.5)
+    (note,) = report.notes
+    assert note == (
+        "nothing was removed: every channel must stay (3: it is an output of the model)"
+    )
+
+
+def of_size(*size):
+    given = keras.Input((*size, 3))
+    x = layers.Conv2D(8, 3, name="conv", strides=2)(given)
+    x = layers.Dense(64, name="hidden")(layers.GlobalAveragePooling2D()(x))
+    return keras.Model(given, layers.Dense(2, name="logits")(x))
+
+
+def test_the_report_says_that_macs_stand_on_lengths_of_1():
+    free, fixed = of_size(None, None), of_size(16, 16)
+    small, report = tfprune.shrink(free, macs=0.7, ignore=["conv"])
+    (note,) = report.notes
+    assert re.search(r"count as 1: input '.*' \(None, None, None, 3\); .*`tfprune.replay", note)
+    at = (16, 16, 3)
+    assert tfprune.count(small, at).macs > 0.7 * tfprune.count(free, at).macs
+    # What the note says to do.
+    report = tfprune.shrink(fixed, macs=0.7)[1]
+    assert not report.notes
+    same = tfprune.replay(of_size(None, None), report.history)
+    assert same.input_shape == free.input_shape
+    assert tfprune.count(same, at).macs == report.macs_after <= 0.7 * tfprune.count(free, at).macs
+
+
 @pytest.mark.parametrize(
     "content", ["", "[", "3", "{}", '[{"layer": "a"}]', '{"history": [4]}', '{"history": null}']
 )

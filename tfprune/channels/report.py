@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tfprune.channels.history import History, history
+from tfprune.channels.lengths import assumed
 from tfprune.channels.structure import NOTHING, Structure
 from tfprune.channels.targets import Target, layer_places
 from tfprune.results import Result
@@ -65,7 +66,7 @@ class ShrinkReport(Result):
         touched: paths of the layers with weights that were cut: outputs, inputs or norms.
         latency_before_ms: milliseconds of the exported `.tflite`, measured for `latency_ms=` only.
         latency_after_ms: those of the smaller model.
-        notes: where less was removed than one might expect, and why.
+        notes: where less was removed than one might expect, and why; what MACs do not tell.
 
     Example: `small, report = tfprune.shrink(model, macs=0.5); print(report)`
     """
@@ -188,14 +189,21 @@ def report(
         touched=_touched(structure, lengths),
         latency_before_ms=latency[0],
         latency_after_ms=latency[1],
-        notes=tuple(_notes(structure, target, removed, lengths)),
+        notes=tuple(_notes(structure, target, removed, lengths, latency[0])),
     )
 
 
 def _notes(
-    structure: Structure, target: Target, removed: np.ndarray, lengths: np.ndarray
+    structure: Structure,
+    target: Target,
+    removed: np.ndarray,
+    lengths: np.ndarray,
+    latency: float | None,
 ) -> Iterator[str]:
-    """Yield a sentence for each layer, or the model, of which nothing was removed after all."""
+    """Yield a sentence for each layer, or the model, of which nothing was removed after all.
+
+    And one where MACs stand on lengths that are not known. `latency` is that of the whole model.
+    """
     places = structure.atoms.places
     for name, numbers in layer_places(structure, target.by_layer or ()).items():
         ratio = (target.by_layer or {})[name]
@@ -206,7 +214,22 @@ def _notes(
                 "what can be removed at a time (one channel, one group, or up to a multiple of "
                 "`round_to`)"
             )
-    if not removed.size and target.by_layer is None:
+    unknown = list(assumed(structure.model, structure.trace))
+    if unknown:
+        yield (
+            f"in MACs, lengths that are not known count as 1: {', '.join(unknown)}; at another "
+            "size other layers weigh more. To shrink for a certain size, build the model with a "
+            "fixed `keras.Input`, shrink that, and cut this one by "
+            "`tfprune.replay(model, report.history)`"
+        )
+    if removed.size or target.by_layer is not None:
+        return
+    if latency is not None:
+        yield f"nothing was removed: the model takes {latency:.3f} ms, and {target} was asked for"
+    elif not structure.atoms.count:
+        against = "; ".join(f"{count}: {reason}" for reason, count in reasons(structure).items())
+        yield f"nothing was removed: every channel must stay ({against or 'no kernel makes any'})"
+    else:
         yield f"nothing was removed: {target} is less than what can be removed at a time"
 
 

@@ -10,13 +10,14 @@ import dataclasses
 import inspect
 import math
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any
 
 import keras
 import numpy as np
 from keras import tree
 
-from tfprune.channels import graph
+from tfprune.channels import graph, lengths
 from tfprune.channels.graph import Call
 from tfprune.channels.track import NONE, Track, along, known, untracked
 from tfprune.cloning import is_graph
@@ -97,6 +98,7 @@ class Trace:
         pieces: channel numbers that one slice or split cuts out.
         tracked: by the id of a layer with one configuration for all its calls, what went in.
         unknown: (layer path, type) of what no rule is known for.
+        unsure: (what, its shape) of tensors with lengths that hide nobody knows what.
     """
 
     count: int = 0
@@ -110,6 +112,7 @@ class Trace:
     pieces: list[np.ndarray] = dataclasses.field(default_factory=list)
     tracked: dict[int, list[Track]] = dataclasses.field(default_factory=dict)
     unknown: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    unsure: list[tuple[str, tuple[int | None, ...]]] = dataclasses.field(default_factory=list)
 
 
 class Visit:
@@ -119,7 +122,8 @@ class Visit:
         layer: the layer or operation that is called.
         owner: what stands in the model: the layer, or what wraps it.
         path: its path in the model.
-        repeats: how often it runs in one call of its owner, by the steps of a `TimeDistributed`.
+        repeats: how often it runs for one sample: by the steps of a `TimeDistributed`, by what is
+            folded into the batch axis.
         tracks: of the tensors among its arguments, in order.
         shapes: of its outputs.
     """
@@ -130,8 +134,8 @@ class Visit:
         self.trace, self.graph, self.path, self.call = trace, graph_, path, call
         self.layer = call.operation
         self.owner = call.operation
-        self.repeats = 1
         self.tracks = list(tracks)
+        self.repeats = lengths.rows(self.tracks[0]) if self.tracks else Fraction(1)
         self.shapes = [tuple(x.shape) for x in call.outputs]
 
     @property
@@ -239,11 +243,13 @@ class Visit:
     def multiplies(self, variable: Any, positions: int) -> None:
         """State that every value of a variable is multiplied with, at so many positions."""
         axes = tuple((variable, axis) for axis in range(len(variable.shape)))
-        self.trace.terms.append(Term(self.path, variable, positions * self.repeats, axes))
+        factor = math.ceil(positions * self.repeats)
+        self.trace.terms.append(Term(self.path, variable, factor, axes))
 
     def multiplies_activations(self, factor: int, axes: Sequence[Axis]) -> None:
         """State a product of activations: `factor` times the lengths of some axes."""
-        self.trace.terms.append(Term(self.path, None, factor * self.repeats, tuple(axes)))
+        factor = math.ceil(factor * self.repeats)
+        self.trace.terms.append(Term(self.path, None, factor, tuple(axes)))
 
     # -- What comes out --------------------------------------------------------------------------
 
@@ -296,13 +302,19 @@ def trace(model: keras.Model, rule_for: Callable[[Any], Rule | None]) -> Trace:
     """
     found = Trace()
     visitor = _Visitor(found, rule_for)
-    tracks = [untracked(x.shape) for x in tree.flatten(graph.inputs(model))]
+    tracks = [_given(x.shape) for x in tree.flatten(graph.inputs(model))]
     ends = visitor.run(model, "", tracks)
     for track in ends:
         ids = np.unique(track.ids[track.ids >= 0])
         if ids.size:
             found.frozen.insert(0, (ids, "it is an output of the model"))
     return found
+
+
+def _given(shape: Sequence[int | None]) -> Track:
+    """Return the track of an input of the model, of whose batch one sample is counted."""
+    track = untracked(shape)
+    return dataclasses.replace(track, share=Fraction(1, known(shape)[0] or 1))
 
 
 class _Visitor:
@@ -317,7 +329,10 @@ class _Visitor:
                 f"The nested model '{prefix}' takes {len(heads)} inputs and is called on "
                 f"{len(tracks)} tensors."
             )
-        tracks = [Track(tuple(x.shape), t.ids) for x, t in zip(heads, tracks, strict=True)]
+        for head, track in zip(heads, tracks, strict=True):
+            if head.shape.count(None) > max(track.shape.count(None), 1):
+                self.found.unsure.append((f"input of '{prefix[:-1]}'", tuple(head.shape)))
+        tracks = [lengths.seen_as(t, x.shape) for x, t in zip(heads, tracks, strict=True)]
         self.found.heads.setdefault(id(model), tracks)
         known_ = {id(x): t for x, t in zip(heads, tracks, strict=True)}
         # A nested model that is called again is visited again, but rebuilt once.
@@ -327,11 +342,28 @@ class _Visitor:
             path = f"{prefix}{call.operation.name}"
             visit = Visit(self.found, model, path, call, inside)
             outside = tuple(self._visit(visit))
+            outside = self._shared(visit, outside)
             for tensor, track in zip(call.outputs, outside, strict=True):
-                known_[id(tensor)] = Track(tuple(tensor.shape), track.ids)
+                known_[id(tensor)] = track
             steps.append(Step(call, inside, outside))
             self.found.steps.setdefault(id(model), steps)
         return [known_[id(x)] for x in tree.flatten(graph.outputs(model))]
+
+    def _shared(self, visit: Visit, tracks: Sequence[Track]) -> tuple[Track, ...]:
+        """Return the tracks of a call's outputs with their shapes and how much of the batch is in.
+
+        A nested model has told that already.
+        """
+        if is_graph(visit.layer):
+            return tuple(map(lengths.seen_as, tracks, visit.shapes))
+        found = []
+        shares = lengths.shares(visit.layer, visit.tracks, visit.shapes)
+        for track, shape, share in zip(tracks, visit.shapes, shares, strict=True):
+            if share is None:
+                self.found.unsure.append((f"output of '{visit.path}'", shape))
+                share = max(t.share for t in visit.tracks)
+            found.append(Track(shape, track.ids, share))
+        return tuple(found)
 
     def _visit(self, visit: Visit) -> Sequence[Track]:
         layer = visit.layer

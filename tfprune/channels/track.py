@@ -12,8 +12,11 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
+
+Shape = Sequence[int | None]
 
 NONE = -1
 """The number of what belongs to no channel that could be removed."""
@@ -26,10 +29,14 @@ class Track:
     Attributes:
         shape: of the tensor, batch axis first, None where unknown.
         ids: channel numbers, of the same rank; each axis has its full length or 1.
+        share: how many of its values one sample has, for each that the known lengths tell: 1 for
+            what has the batch as its one unknown length, more where axes are folded into it, and
+            a part of 1 where the batch has a known length.
     """
 
     shape: tuple[int | None, ...]
     ids: np.ndarray
+    share: Fraction = Fraction(1)
 
     def __post_init__(self):
         if len(self.shape) != self.ids.ndim:

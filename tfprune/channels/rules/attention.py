@@ -47,6 +47,13 @@ def _positions(track: Track) -> int:
     return int(np.prod(known(track.shape)[1:-1]))
 
 
+def _attended(layer: Any, key: Track) -> int:
+    """Return how many keys a query meets: those along the axes of attention, of all by default."""
+    axes = layer.get_config().get("attention_axes")
+    shape = known(key.shape)
+    return _positions(key) if axes is None else math.prod(shape[axis] for axis in np.ravel(axes))
+
+
 def _trace(visit: Visit, heads: dict[str, np.ndarray], dims: dict[str, np.ndarray]) -> list[Track]:
     """State what the kernels read and write.
 
@@ -76,7 +83,7 @@ def _trace(visit: Visit, heads: dict[str, np.ndarray], dims: dict[str, np.ndarra
     ids = visit.makes(end.kernel, 2)
     if end.bias is not None:
         visit.equate(visit.ids(end.bias, 0), ids)
-    pairs = _positions(given["query"]) * _positions(given["key"])
+    pairs = _positions(given["query"]) * _attended(visit.layer, given["key"])
     kernel, value = parts["query"].kernel, parts["value"].kernel
     visit.multiplies_activations(pairs, [(kernel, 1), (kernel, 2)])
     visit.multiplies_activations(pairs, [(kernel, 1), (value, 2)])

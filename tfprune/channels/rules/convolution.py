@@ -173,7 +173,7 @@ def einsum_dense(visit: Visit) -> Track | list[Track]:
 
 def _einsum_positions(visit: Visit, letters: _Letters) -> int:
     """Return how often each value of the kernel is used: the axes of the input it does not have."""
-    shape = known(visit.track.shape)
+    shape = (1, *known(visit.track.shape)[1:])  # of one sample
     named = shape[len(shape) - len(letters.input) :]
     free = [n for c, n in zip(letters.input, named, strict=True) if c not in letters.kernel]
     return math.prod(free) * math.prod(shape[1 : len(shape) - len(letters.input)])
