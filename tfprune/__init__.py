@@ -3,7 +3,8 @@
 The map of the house (upper floors import lower ones, never the other way round):
 
 - numpy only: `schedules` (when, how much), `layouts` (which axes are inputs), `patterns` (where
-  zeros may stand), `masks` (scores to masks), `files` (whole or not at all), `child` (a process
+  zeros may stand), `masks` (scores to masks), `scores` (which weights matter), `regrowth` (which
+  may return), `criteria` (the three as one), `files` (whole or not at all), `child` (a process
   that may crash without harm)
 - layers: `family`, `registry` (which weights), `wrapper` (Keras 3), `legacy` (tf_keras through
   tfmot), `cloning`, `decisions`, `strip`, `optimizers` (which leave zeros alone)
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from tfprune.recalibration import Recalibration, recalibrate_batch_norm
     from tfprune.reconstruction import ReconstructionReport, prune_one_shot
     from tfprune.registry import PrunableLayer
+    from tfprune.regrowth import RigL, SoftPruning
     from tfprune.regularizers import BatchNormRegularizer
     from tfprune.rules import Rule
     from tfprune.schedules import (
@@ -86,6 +88,7 @@ _HOMES = {
     "recalibration": ("Recalibration", "recalibrate_batch_norm"),
     "reconstruction": ("ReconstructionReport", "prune_one_shot"),
     "registry": ("PrunableLayer",),
+    "regrowth": ("RigL", "SoftPruning"),
     "regularizers": ("BatchNormRegularizer",),
     "rules": ("Rule",),
     "schedules": (
@@ -132,11 +135,13 @@ __all__ = [  # noqa: RUF022 -- spelt out for type checkers and `import *`
     "PruningSummaries",
     "Recalibration",
     "ReconstructionReport",
+    "RigL",
     "Rule",
     "SearchResult",
     "Sensitivity",
     "ShrinkReport",
     "SoftChannelPruning",
+    "SoftPruning",
     "Unstructured",
     "UpdatePruningStep",
     "VariantsResult",
