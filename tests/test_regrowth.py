@@ -47,6 +47,11 @@ def test_weights_that_came_in_at_zero_and_stayed_there_are_counted():
     assert new.tolist() == [TRUE, TRUE, FALSE, TRUE]
 
 
+def test_where_none_is_there_all_come_by_their_gradients():
+    new = exchange(np.zeros(3), np.array([0.0, 1.0, -2.0]), np.zeros(3, bool), keep=2, count=1)
+    assert new.tolist() == [FALSE, TRUE, TRUE]
+
+
 def slow_exchange(weights, gradients, mask, keep, count):
     """Sort lists of (value, index), as the paper says it."""
     there = sorted(np.flatnonzero(mask), key=lambda i: (-abs(weights[i]), i))
