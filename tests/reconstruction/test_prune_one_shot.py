@@ -142,6 +142,15 @@ def test_every_pattern_in_every_kind_of_layer(pattern, zeros):
         assert ((lanes != 0).sum(axis=1) == 2).all()
 
 
+def test_no_sparsity_is_no_zeros_in_any_pattern():
+    model, x = dense_model(normal(4, 3)), normal(30, 4)
+    for pattern in ("unstructured", "2:4", "2x1"):
+        small, _ = cut(model, x, np.float32(0.0), pattern=pattern)
+        np.testing.assert_allclose(
+            small.layers[0].kernel.numpy(), model.layers[0].kernel.numpy(), rtol=1e-5
+        )
+
+
 def test_layers_of_no_product_are_cut_by_magnitude_and_say_so():
     model = mixed()
     small, report = cut(model, normal(8, 6, 6, 4))

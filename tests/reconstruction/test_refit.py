@@ -5,7 +5,7 @@ import pytest
 
 from tfprune.layouts import Layout, of_kernel
 from tfprune.patterns import NM, Block, Unstructured
-from tfprune.reconstruction import refit
+from tfprune.reconstruction import choices, refit
 from tfprune.reconstruction.choices import Groups, Ranking
 from tfprune.reconstruction.products import Product
 from tfprune.reconstruction.sums import Sums
@@ -117,11 +117,24 @@ def test_an_unstructured_mask_has_the_exact_count_over_many_blocks(sparsity):
     assert np.count_nonzero(found) == round(600 * (1 - sparsity))
 
 
-def test_blocks_stay_whole_where_the_choice_is_made_in_several_turns():
+def test_blocks_stay_whole_where_the_choice_is_made_in_several_turns(monkeypatch):
+    monkeypatch.setattr(choices, "_BLOCK", 4)
     _, hessian, weights = problem(depth=150, width=4, rows=300)
     choice = Ranking(matrix_product(150, 4), Block((3, 2)), of_kernel(2), 0.6, weights != 0)
     found = refit.refit(weights, refit.factor(refit.damped(hessian)), choice)[0]
     blocks = (found != 0).reshape(50, 3, 2, 2).sum(axis=(1, 3))
+    assert set(np.unique(blocks)) == {0, 6}
+    assert np.count_nonzero(blocks) == 40
+
+
+def test_blocks_stay_whole_where_inputs_lie_along_their_width(monkeypatch):
+    monkeypatch.setattr(choices, "_BLOCK", 4)
+    # A kernel (outputs, inputs), on which blocks are laid as it is stored.
+    _, hessian, weights = problem(depth=150, width=4, rows=300)
+    product = Product((4, 150), (1, 0), 150, 1, lambda x: iter([x]))
+    choice = Ranking(product, Block((2, 3)), Layout((1,), (0,)), 0.6, weights != 0)
+    found = refit.refit(weights, refit.factor(refit.damped(hessian)), choice)
+    blocks = (product.kernel(found) != 0).reshape(2, 2, 50, 3).sum(axis=(1, 3))
     assert set(np.unique(blocks)) == {0, 6}
     assert np.count_nonzero(blocks) == 40
 
@@ -137,7 +150,8 @@ def test_groups_do_not_reach_from_one_place_of_a_kernel_into_the_next():
 
 
 @pytest.mark.parametrize("kind", ["unstructured", "2:4"])
-def test_what_was_zero_stays_zero(kind):
+def test_what_was_zero_stays_zero(kind, monkeypatch):
+    monkeypatch.setattr(choices, "_BLOCK", 2)  # later choices see weights that have moved
     _, hessian, weights = problem(depth=8, width=40, rows=60)
     weights[np.random.default_rng(4).random(weights.shape) < 0.7] = 0.0
     alive = weights != 0

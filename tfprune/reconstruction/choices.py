@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -39,8 +40,9 @@ class Ranking:
 
     def blocks(self) -> Iterator[list[tuple[int, int]]]:
         """Yield runs of inputs; those in one block of a `Block` pattern stay together."""
-        height = self._pattern.size[0] if isinstance(self._pattern, Block) else 1
-        step, depth = height * -(-_BLOCK // height), self._alive.shape[1]
+        # Inputs may lie along either side of a block: a matrix is taken as it is stored.
+        whole = math.lcm(*self._pattern.size) if isinstance(self._pattern, Block) else 1
+        step, depth = whole * -(-_BLOCK // whole), self._alive.shape[1]
         for start in range(0, depth, step):
             yield [(start, min(start + step, depth))]
 

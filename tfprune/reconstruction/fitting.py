@@ -136,7 +136,7 @@ def _refit(
     upper = refit.factor(refit.damped(gram))
     begin = refit.nearest(upper, gram, cross, dense)
     alive = dense != 0
-    if isinstance(target.pattern, NM):
+    if isinstance(target.pattern, NM) and target.sparsity > 0.0:
         assert weight.layout is not None  # the pattern fits
         choice = Groups(target.pattern, weight.layout.input_size(kernel.shape), alive)
     else:

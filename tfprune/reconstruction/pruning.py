@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import keras
@@ -118,7 +119,7 @@ def _rules(rules: Any, pattern: Any) -> list[Rule]:
                     f"the rules. Received: {rule}"
                 )
         return found
-    if isinstance(rules, bool) or not isinstance(rules, (int, float)):
+    if isinstance(rules, bool) or not isinstance(rules, numbers.Real):
         raise ValueError(
             "`pattern` goes with a plain sparsity; rules and allocations have patterns of their "
             f"own: `tfprune.Rule(layers, 0.5, pattern='2:4')`. Received: pattern={pattern!r}, "
