@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -31,8 +31,8 @@ def copy_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
     if hasattr(layer, "adapt") and not layer.variables:
         return layer
     try:
-        return type(layer).from_config(layer.get_config())
-    except (NotImplementedError, TypeError, ValueError) as error:
+        return rebuilt(layer)
+    except CANNOT_REBUILD as error:
         if layer.variables:
             warnings.warn(
                 f"The layer '{layer.name}' cannot be rebuilt from its configuration "
@@ -41,6 +41,63 @@ def copy_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
                 stacklevel=2,
             )
         return layer
+
+
+CANNOT_REBUILD = (NotImplementedError, TypeError, ValueError)
+"""What `rebuilt` raises for a layer that is not to be had from its configuration."""
+
+
+def rebuilt(operation: Any, changes: Mapping[str, Any] | None = None) -> Any:
+    """Return a layer or operation of the same configuration but for some changes, without weights.
+
+    A configuration names a function of the user's own (`activation=my_function`) and Keras finds
+    none of that name, or its own of the same name; so such objects are handed over as they are.
+
+    Args:
+        operation: a layer or operation.
+        changes: of its configuration.
+
+    Raises:
+        NotImplementedError, TypeError, ValueError: it cannot be made from its configuration.
+
+    Example: `rebuilt(keras.layers.Dense(8, activation=my_function), {"units": 4})`
+    """
+    kind, config = type(operation), operation.get_config()
+    own = {key: getattr(operation, key, None) for key in config}
+    own = {key: value for key, value in own.items() if _is_own(value)}
+    forms = [{**config, **(changes or {})}]
+    if own:  # a layer of one's own may want them as its configuration has them
+        forms.insert(0 if kind.__module__.startswith("keras.") else 1, {**forms[0], **own})
+    with keras.saving.custom_object_scope(_names(operation)):
+        for form in forms[:-1]:
+            with contextlib.suppress(*CANNOT_REBUILD):
+                return kind.from_config(form)
+        return kind.from_config(forms[-1])
+
+
+def _names(operation: Any) -> dict[str, Any]:
+    """Return the user's own objects in a layer and in the layers that it wraps, by their names."""
+    found: dict[str, Any] = {}
+    todo, seen = [operation], set()
+    while todo:
+        layer = todo.pop()
+        seen.add(id(layer))
+        for value in vars(layer).values():
+            if isinstance(value, keras.layers.Layer):
+                todo += [] if id(value) in seen else [value]
+            elif _is_own(value):
+                found[getattr(value, "__name__", type(value).__name__)] = value
+    return found
+
+
+def _is_own(value: Any) -> bool:
+    """Tell whether something is a function, or an object that is called, from outside Keras."""
+    module = getattr(value, "__module__", None) or type(value).__module__
+    return (
+        callable(value)
+        and not isinstance(value, keras.layers.Layer)
+        and not module.startswith("keras.")
+    )
 
 
 def clone(

@@ -82,6 +82,27 @@ def some_of_each_family(structure: Structure, fraction=0.5, seed=0):
     return np.concatenate(chosen)
 
 
+def some_of_some_families(structure: Structure, seed=0):
+    """Return randomly chosen atoms, another number of each family: from none to all but one.
+
+    What rules take for independent is only found out if it does not lose the same.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = [np.empty(0, int)]
+    for family, size in enumerate(structure.atoms.sizes()):
+        members = np.flatnonzero(structure.atoms.family == family)
+        chosen.append(rng.choice(members, rng.integers(0, size), replace=False))
+    return np.concatenate(chosen)
+
+
+def trains(model, x):
+    """Take a step of training, eagerly; return whether loss and outputs are finite after it."""
+    ends = keras.tree.map_structure(lambda y: np.zeros(y.shape, "float32"), model(x))
+    model.compile("sgd", "mse", run_eagerly=True)
+    loss = float(np.ravel(model.train_on_batch(x, ends))[0])
+    return np.isfinite(loss) and all(np.isfinite(y).all() for y in answers(model, x))
+
+
 def ranked(structure: Structure, scores, scope="global", **limits):
     """Return the order in which all atoms may go."""
     every = np.ones(structure.atoms.count, bool)

@@ -49,12 +49,10 @@ class Choice:
             return self._by_layer(goal, part, scores)
         order = self.order(scores)
         if goal.kind == "channels" and self.scope == "local":
-            return order.up_to(goal.value * part)
+            return self._same_fraction(goal, part, order)
         found = order.first(self._meets(goal, part))
         if found is None:
-            raise ImpossibleTarget(
-                f"`{goal}` cannot be met: {self.most(order)} Raise `max_ratio`, or ask for less."
-            )
+            raise self._impossible(goal, order)
         return found
 
     def most(self, order: Order) -> str:
@@ -81,37 +79,70 @@ class Choice:
         most = count(NOTHING) * (1 - (1 - goal.value) * part)
         return lambda removed: count(removed) <= most
 
+    def _same_fraction(self, goal: Target, part: float, order: Order) -> np.ndarray:
+        """Return the same fraction of every family, as far as multiples allow."""
+        found = order.up_to(goal.value * part)
+        if found.size < order.atoms.size:
+            return found
+        atoms = self.read.atoms
+        sizes = atoms.sizes()
+        gone, free = (
+            np.bincount(atoms.family[chosen], minlength=sizes.size)
+            for chosen in (found, self.may_go)
+        )
+        wanted = (goal.value * part * sizes + 1e-9).astype(int)
+        if ((wanted - gone >= self.limits.round_to) & (free > 0)).any():
+            raise self._impossible(goal, order)
+        return found
+
+    def _impossible(self, goal: Target, order: Order) -> ImpossibleTarget:
+        return ImpossibleTarget(
+            f"`{goal}` cannot be met: {self.most(order)} Raise `max_ratio`, or ask for less."
+        )
+
     def _by_layer(self, goal: Target, part: float, scores: np.ndarray) -> np.ndarray:
         """Return the least important atoms of each named layer, as many as its ratio says."""
         ratios = goal.by_layer or {}
+        named = targets.layer_places(self.read, ratios)
+        every = [self._times(number) > 0 for numbers in named.values() for number in numbers]
+        may_go = self.may_go & np.any(every, 0)
         gone = np.zeros(self.read.atoms.count, bool)
-        for name, numbers in targets.layer_places(self.read, ratios).items():
+        for name, numbers in named.items():
             for number in numbers:
-                gone[self._least(name, number, ratios[name] * part, scores, gone)] = True
+                first = np.where(gone, -np.inf, scores)
+                order = selection.order(self.read.atoms, first, may_go, "global", self.limits)
+                gone[self._least(name, number, ratios[name] * part, order)] = True
         return np.flatnonzero(gone)
 
-    def _least(
-        self, name: str, number: int, ratio: float, scores: np.ndarray, gone: np.ndarray
-    ) -> np.ndarray:
-        """Return the atoms to remove of one place; those that are gone already count."""
-        atoms, limits = self.read.atoms, self.limits
-        ids = atoms.places[number].ids
-        keep = ids.size - int(ratio * ids.size + 1e-9)
-        keep = max(-(-keep // limits.round_to) * limits.round_to, limits.min_channels)
-        if keep >= ids.size:
+    def _times(self, number: int) -> np.ndarray:
+        """Return how many channels (units of a recurrent layer) of a place each atom takes."""
+        atoms, place = self.read.atoms, self.read.atoms.places[number]
+        inside = atoms.of[place.ids[place.ids >= 0]]
+        return np.bincount(inside[inside >= 0], minlength=atoms.count) // place.blocks
+
+    def _least(self, name: str, number: int, ratio: float, order: Order) -> np.ndarray:
+        """Return the atoms to remove of one place.
+
+        What is first in the order keeps the promises to every layer and slice in which an atom
+        lies, not only to the one that is named.
+        """
+        place, limits, times = self.read.atoms.places[number], self.limits, self._times(number)
+        size = place.ids.size // place.blocks
+        keep = max(size - int(ratio * size + 1e-9), limits.min_channels)
+        keep = -(-keep // limits.round_to) * limits.round_to
+        if keep >= size:
             return NOTHING
-        atom = np.where(ids < 0, -1, atoms.of[ids])
-        inside, times = np.unique(atom[atom >= 0], return_counts=True)
-        ranked = np.lexsort((inside, scores[inside], ~gone[inside]))
-        may_go = gone[inside] | (self.may_go[inside] & (scores[inside] < np.inf))
-        ranked = ranked[may_go[ranked]]
-        left = ids.size - np.cumsum(times[ranked])
-        enough = np.flatnonzero(left >= keep)
+        lumps = [one for one in np.split(order.atoms, order.stops[1:]) if times[one].any()]
+        left = size - np.cumsum([0, *(times[one].sum() for one in lumps)])
+        count = int((left >= keep).sum()) - 1
         # Atoms that take several channels may not add up to the very number.
-        if not enough.size or left[enough[-1]] > keep + times.max() - 1:
-            reason = atoms.reason(ids) or "other arguments keep them"
+        if count == len(lumps) and left[count] > keep + times.max(initial=1) - 1:
+            reason = self.read.atoms.reason(place.ids)
             raise ImpossibleTarget(
-                f"Of the {ids.size} channels of '{name}' only {int(times[ranked].sum())} can be "
-                f"removed, and {ids.size - keep} were asked for. The others stay because {reason}."
+                f"Of the {size} channels of '{name}' only {size - left[count]} can be removed, and "
+                f"{size - keep} were asked for. The others stay because "
+                f"{reason or 'other arguments keep them'}; and every layer and slice in which they "
+                f"lie keeps its part, by max_ratio={limits.max_ratio:g}, "
+                f"min_channels={limits.min_channels} and round_to={limits.round_to}."
             )
-        return inside[ranked[: enough[-1] + 1]]
+        return np.concatenate([NOTHING, *lumps[:count]])

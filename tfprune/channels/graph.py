@@ -9,6 +9,7 @@ optimizer was built, which may have been frozen since.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from typing import Any
 
 import keras
@@ -23,7 +24,8 @@ class Call:
 
     Attributes:
         operation: the layer, nested model or `keras.ops` operation.
-        args: positional arguments, symbolic tensors among them.
+        args: positional arguments, symbolic tensors among them; a layer's first ones also if they
+            were given by name.
         kwargs: keyword arguments.
         outputs: the symbolic tensors that it gave, flat.
     """
@@ -51,9 +53,28 @@ def calls(model: keras.Model) -> list[Call]:
     for depth in sorted(graph._nodes_by_depth, reverse=True):
         for node in graph._nodes_by_depth[depth]:
             if not node.is_input and not isinstance(node.operation, keras.layers.InputLayer):
-                args, kwargs = node.arguments.args, node.arguments.kwargs
+                args, kwargs = _in_order(node.operation, node.arguments)
                 found.append(Call(node.operation, args, kwargs, tuple(node.outputs)))
     return found
+
+
+def _in_order(operation: Any, arguments: Any) -> tuple[tuple, dict[str, Any]]:
+    """Return a call's arguments, tensors given by name in the places where a layer expects them.
+
+    Flattened, names are in alphabetical order: `lstm(sequences=x, mask=m)` is no call on `m`.
+    """
+    args, kwargs = tuple(arguments.args), dict(arguments.kwargs)
+    if not isinstance(operation, keras.layers.Layer):
+        return args, kwargs
+    known = inspect.signature(operation.call).parameters.values()
+    for one in list(known)[len(args) :]:
+        tensors = tree.flatten(kwargs.get(one.name))
+        if one.kind is not one.POSITIONAL_OR_KEYWORD or not tensors:
+            break
+        if not all(map(is_tensor, tensors)):
+            break
+        args = (*args, kwargs.pop(one.name))
+    return args, kwargs
 
 
 def inputs(model: keras.Model) -> Any:
@@ -61,9 +82,10 @@ def inputs(model: keras.Model) -> Any:
     return _function(model)._inputs_struct
 
 
-def input_name(tensor: Any) -> str:
-    """Return the name of the layer that stands for a symbolic input."""
-    return tensor._keras_history.operation.name
+def input_like(tensor: Any, shape: tuple[int | None, ...]) -> Any:
+    """Return a symbolic input like another in all but its shape: its name, type, being optional."""
+    config = tensor._keras_history.operation.get_config()
+    return keras.layers.InputLayer(**{**config, "batch_shape": shape}).output
 
 
 def outputs(model: keras.Model) -> Any:

@@ -8,9 +8,7 @@ split in a shared place needs.)
 
 from __future__ import annotations
 
-import inspect
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -19,10 +17,13 @@ from keras import tree
 
 from tfprune.channels import graph, rules
 from tfprune.channels.atoms import Atoms, index_of_axes
+from tfprune.channels.construction import model_like
 from tfprune.channels.rules.slicing import sliced_key
 from tfprune.channels.tracing import Step, Trace
 from tfprune.channels.track import kept_shape
-from tfprune.cloning import copy_layer, is_graph
+from tfprune.cloning import CANNOT_REBUILD, copy_layer, is_graph, rebuilt
+
+Shapes = Sequence[tuple[int | None, ...]]
 
 
 class Surgeon:
@@ -40,6 +41,7 @@ class Surgeon:
         self._keep = atoms.keep(removed)
         self._index = index_of_axes(atoms.places)
         self._made: dict[int, Any] = {}
+        self._copied: set[int] = set()
         self.pairs: list[tuple[Any, Any]] = []
         """(variable of the model, variable of the smaller one), once `build` is done."""
 
@@ -99,9 +101,8 @@ class Surgeon:
             pairs = zip(step.call.outputs, results, strict=True)
             new.update({id(old): made for old, made in pairs})
         ends = tree.map_structure(lambda x: new[id(x)], graph.outputs(model))
-        kind = type(model) if _takes_graph(type(model)) else keras.Model
         heads = tree.map_structure(lambda x: new[id(x)], graph.inputs(model))
-        return kind(heads, ends, name=model.name)
+        return model_like(model, heads, ends)
 
     def _heads(self, model: keras.Model) -> dict[int, Any]:
         """Return a new symbolic input for each, by the id of the old one."""
@@ -109,12 +110,7 @@ class Surgeon:
         found = {}
         for old, track in zip(olds, self._trace.heads[id(model)], strict=True):
             shape = kept_shape(track, self._keep)
-            found[id(old)] = keras.Input(
-                batch_shape=shape,
-                dtype=old.dtype,
-                name=graph.input_name(old),
-                sparse=old.sparse,
-            )
+            found[id(old)] = graph.input_like(old, shape)
         return found
 
     def _arguments(self, step: Step) -> tuple[tuple, dict]:
@@ -129,23 +125,49 @@ class Surgeon:
 
     def _layer(self, step: Step) -> Any:
         """Return the one new layer for the layer of a call."""
-        layer = step.call.operation
+        inputs = [kept_shape(track, self._keep) for track in step.inputs]
+        outputs = [kept_shape(track, self._keep) for track in step.outputs]
+        return self._new(step.call.operation, inputs, outputs)
+
+    def _new(self, layer: Any, inputs: Shapes, outputs: Shapes) -> Any:
+        """Return the one new layer for a layer, which may be called in several places."""
         if id(layer) not in self._made:
-            new = self._graph(layer) if is_graph(layer) else self._resized(step)
+            if id(layer) in self._trace.steps:
+                new = self._graph(layer)
+            elif type(layer) is keras.layers.TimeDistributed:
+                new = self._at_every_step(layer, inputs, outputs)
+            else:
+                new = self._resized(layer, inputs, outputs)
             self._made[id(layer)] = (layer, new)
         return self._made[id(layer)][1]
 
-    def _resized(self, step: Step) -> Any:
-        layer = step.call.operation
+    def _at_every_step(self, layer: Any, inputs: Shapes, outputs: Shapes) -> Any:
+        """Wrap the new layer, not another that is made like it: it may be called elsewhere too."""
+        without = ([(s[0], *s[2:]) for s in shapes] for shapes in (inputs, outputs))
+        inner = self._new(layer.layer, *without)
+        config = {key: value for key, value in layer.get_config().items() if key != "layer"}
+        return keras.layers.TimeDistributed(inner, **config)
+
+    def _resized(self, layer: Any, inputs: Shapes, outputs: Shapes) -> Any:
         rule = rules.find(layer)
-        if rule is None or rule.config is None:
+        changes = rule.config(layer, self._count, inputs, outputs) if rule and rule.config else {}
+        if not self._cuts(layer) and not _differ(layer, changes):
             return copy_layer(layer)
-        inputs = [kept_shape(track, self._keep) for track in step.inputs]
-        outputs = [kept_shape(track, self._keep) for track in step.outputs]
-        changes = rule.config(layer, self._count, inputs, outputs)
-        if not changes:
-            return copy_layer(layer)
-        return type(layer).from_config({**layer.get_config(), **changes})
+        try:
+            return rebuilt(layer, changes)
+        except CANNOT_REBUILD as error:
+            raise ValueError(
+                f"The layer '{layer.name}' cannot be made smaller: Keras does not rebuild it from "
+                f"its configuration ({str(error).strip().splitlines()[0][:200]}). Register the "
+                "functions and classes that it was given with "
+                "`keras.saving.register_keras_serializable`; a layer of your own needs a "
+                f"`get_config` with all arguments. Received: {type(layer).__name__}"
+            ) from error
+
+    def _cuts(self, layer: Any) -> bool:
+        """Tell whether a layer loses some of its weights."""
+        axes = ((v, a) for v in getattr(layer, "variables", ()) for a in range(len(v.shape)))
+        return any(self.positions(variable, axis) is not None for variable, axis in axes)
 
     # -- Weights ---------------------------------------------------------------------------------
 
@@ -156,6 +178,9 @@ class Surgeon:
         factors = rule.factors(old, self._count) if rule and rule.factors else []
         by_id = {id(variable): factor for variable, factor in factors}
         for before, after in zip(old.variables, new.variables, strict=True):
+            if id(before) in self._copied:  # with the layer that is wrapped
+                continue
+            self._copied.add(id(before))
             value = self.cut(before, _numpy(before))
             if tuple(after.shape) != value.shape:
                 raise RuntimeError(
@@ -182,17 +207,7 @@ def _is_chain(model: keras.Sequential, steps: list[Step]) -> bool:
     return [id(step.call.operation) for step in steps] == [id(layer) for layer in own]
 
 
-def _takes_graph(kind: type) -> bool:
-    """Tell whether a class can be made as `keras.Model` is, from inputs and outputs."""
-    if kind is keras.Model or kind.__init__ is keras.Model.__init__:
-        return True
-    parameters = list(inspect.signature(kind.__init__).parameters)
-    if parameters[1:3] == ["inputs", "outputs"] or parameters[1:2] == ["args"]:
-        return True
-    if kind is not keras.Sequential:
-        warnings.warn(
-            f"The smaller model is a plain `keras.Model`: {kind.__name__} cannot be made from "
-            "inputs and outputs, so what its class adds (a `train_step`, say) is not in it.",
-            stacklevel=2,
-        )
-    return False
+def _differ(layer: Any, changes: dict[str, Any]) -> bool:
+    """Tell whether changes of a layer's configuration are any."""
+    config: dict[str, Any] = layer.get_config() if changes else {}
+    return any(not np.array_equal(config.get(key, ()), changes[key]) for key in changes)

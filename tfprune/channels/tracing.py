@@ -99,6 +99,8 @@ class Trace:
         tracked: by the id of a layer with one configuration for all its calls, what went in.
         unknown: (layer path, type) of what no rule is known for.
         unsure: (what, its shape) of tensors with lengths that hide nobody knows what.
+        whole: (layer, reason) of calls that were given up: none of their weights may be cut, even
+            if other calls are understood.
     """
 
     count: int = 0
@@ -113,6 +115,7 @@ class Trace:
     tracked: dict[int, list[Track]] = dataclasses.field(default_factory=dict)
     unknown: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     unsure: list[tuple[str, tuple[int | None, ...]]] = dataclasses.field(default_factory=list)
+    whole: list[tuple[Any, str]] = dataclasses.field(default_factory=list)
 
 
 class Visit:
@@ -261,6 +264,7 @@ class Visit:
         """Freeze all that comes in; return outputs without channels."""
         for track in self.tracks:
             self.freeze(track, reason)
+        self.trace.whole.append((self.owner, reason))
         return [untracked(shape) for shape in self.shapes]
 
     def same_at_every_call(self) -> None:
@@ -308,6 +312,12 @@ def trace(model: keras.Model, rule_for: Callable[[Any], Rule | None]) -> Trace:
         ids = np.unique(track.ids[track.ids >= 0])
         if ids.size:
             found.frozen.insert(0, (ids, "it is an output of the model"))
+    for owner, reason in found.whole:
+        for variable in getattr(owner, "variables", ()):
+            for axis in range(len(variable.shape)):
+                place = found.places.get((id(variable), axis))
+                if place is not None:
+                    found.frozen.append((place.ids[place.ids >= 0], reason))
     return found
 
 

@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from channels.graphs.cases import LAST, case, finish
+from channels.graphs.cases import LAST, OUTPUT, case, finish
 
 
 def steps(length=5, channels=3):
@@ -131,6 +131,31 @@ def one_key_value_head():
 
 
 @case(
+    # Each head has a map of scores: those of `m` are an output, those of `n` are read.
+    f"6: a.kernel1 a.bias {READS} m.attention_output/kernel2 m.attention_output/bias y.kernel0 "
+    f"{READS.replace('m.', 'n.')} n.attention_output/kernel2 n.attention_output/bias",
+    f"4: {within('m', ['query', 'key'])}",
+    f"4: {within('m', ['value'], read=True)}",
+    "2: n.query/kernel1x2 n.query/bias0x2 n.attention_output/kernel0x2 "
+    "n.key/kernel1 n.key/bias0 n.value/kernel1 n.value/bias0 z.kernel0x50",
+    f"3: {within('n', ['query', 'key', 'value'], read=True)}",
+    frozen={
+        **{f"m.{part}/kernel1": (2, OUTPUT) for part in ("query", "key", "value")},
+        "z.kernel1": (2, OUTPUT),
+        **LAST,
+    },
+)
+def scores_that_are_used():
+    x = steps()
+    h = layers.Dense(6, name="a")(x)
+    m, maps = layers.MultiHeadAttention(2, 4, name="m")(h, h, return_attention_scores=True)
+    n = layers.GroupQueryAttention(3, 4, 2, use_bias=True, name="n")
+    n, read = n(h, h, return_attention_scores=True)
+    ends = [maps, layers.Dense(2, name="z")(layers.Flatten()(read))]
+    return keras.Model(x, [finish(x, m + n).output, *ends])
+
+
+@case(
     "4: q.kernel1 q.bias k.kernel1 k.bias",
     "5: v.kernel1 v.bias y.kernel0",
     also=("q",),  # read by nothing but the product with the keys
@@ -157,3 +182,15 @@ def einsum_layers():
     split = layers.EinsumDense("abc,cde->abde", (None, 2, 3), name="split")(x)
     ends = [layers.GlobalMaxPooling1D()(h), layers.GlobalMaxPooling2D()(split)]
     return finish(x, layers.Concatenate()(ends))
+
+
+@case(
+    # What is read lies along axis 1, what follows it is not named.
+    "4: a.kernel1 a.bias e.kernel0",
+    "6: e.kernel1 e.bias0 y.kernel0x5",
+)
+def einsum_with_the_ellipsis_behind():
+    x = steps()
+    h = layers.Permute((2, 1))(layers.Dense(4, name="a")(x))
+    h = layers.EinsumDense("ab...,bc->ac...", 6, bias_axes="c", name="e")(h)
+    return finish(x, layers.Flatten()(h))

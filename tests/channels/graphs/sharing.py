@@ -26,6 +26,14 @@ def sum_of_concatenations_that_do_not_line_up():
     return finish(x, layers.Concatenate()([a, b]) + layers.Concatenate()([c, d]))
 
 
+@case("4: a.kernel1 a.bias b.kernel1 b.bias y.kernel0x2")
+def dropout_with_one_shape_of_noise():
+    x = keras.Input((5, 3))
+    shared = layers.Dropout(0.5, noise_shape=(None, 1, 4))
+    ends = [shared(layers.Dense(4, name=name)(x)) for name in "ab"]
+    return finish(x, layers.Concatenate()(ends))
+
+
 @case("4: s.kernel3 s.bias sn.* y.kernel0x2")
 def siamese():
     left, right = image(), image()

@@ -88,7 +88,9 @@ def _trace(visit: Visit, heads: dict[str, np.ndarray], dims: dict[str, np.ndarra
     visit.multiplies_activations(pairs, [(kernel, 1), (kernel, 2)])
     visit.multiplies_activations(pairs, [(kernel, 1), (value, 2)])
     tracks = [visit.along(ids)]
-    return tracks + [untracked(shape) for shape in visit.shapes[1:]]  # attention scores
+    if len(visit.shapes) > 1:  # the scores, a map for each head
+        tracks.append(visit.along(heads["query"], 1, output=1))
+    return tracks
 
 
 def _multi_head_config(layer: Any, count: table.Count, *_: Any) -> dict[str, Any]:

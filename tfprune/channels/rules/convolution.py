@@ -136,12 +136,20 @@ def _einsum_config(layer: Any, count: table.Count, *_: Any) -> dict[str, Any]:
 
 
 class _Letters:
-    """The letters of an equation such as "...x,xy->...y", the ellipsis dropped."""
+    """The letters of an equation such as "...x,xy->...y", the ellipsis dropped.
+
+    They name the last axes of the input and the output, or the first if the ellipsis comes after.
+    """
 
     def __init__(self, equation: str) -> None:
         left, _, right = equation.replace(" ", "").replace("...", "").partition("->")
         first, _, second = left.partition(",")
         self.input, self.kernel, self.output = first, second, right
+        self._from_the_front = equation.rstrip().endswith("...")
+
+    def axis(self, letter: str, letters: str, rank: int) -> int:
+        """Return the axis that a letter names, of a tensor of this rank."""
+        return letters.index(letter) + (0 if self._from_the_front else rank - len(letters))
 
 
 @table.layers(layers.EinsumDense, config=_einsum_config)
@@ -160,13 +168,13 @@ def einsum_dense(visit: Visit) -> Track | list[Track]:
                 visit.ids(kernel, axis), f"'{visit.path}' has an equation with several channel axes"
             )
         return visit.give_up(f"'{visit.path}' has an equation with several channel axes")
-    axis = letters.input.index(read[0]) - len(letters.input)
+    axis = letters.axis(read[0], letters.input, len(visit.track.shape))
     visit.reads(kernel, letters.kernel.index(read[0]), visit.channels(visit.track, axis))
     ids = out[made[0]]
-    end = letters.output.index(made[0]) - len(letters.output)
-    if layer.bias is not None:
-        offset = end + len(layer.bias.shape)
-        if int(layer.bias.shape[offset]) > 1 or ids.size == 1:
+    end = letters.axis(made[0], letters.output, len(visit.shapes[0]))
+    if layer.bias is not None:  # it lies along the last axes of the output
+        offset = end - len(visit.shapes[0]) + len(layer.bias.shape)
+        if offset >= 0 and (int(layer.bias.shape[offset]) > 1 or ids.size == 1):
             visit.equate(visit.ids(layer.bias, offset), ids)
     return visit.along(activate(visit, layer.activation, ids), end)
 
@@ -174,9 +182,10 @@ def einsum_dense(visit: Visit) -> Track | list[Track]:
 def _einsum_positions(visit: Visit, letters: _Letters) -> int:
     """Return how often each value of the kernel is used: the axes of the input it does not have."""
     shape = (1, *known(visit.track.shape)[1:])  # of one sample
-    named = shape[len(shape) - len(letters.input) :]
-    free = [n for c, n in zip(letters.input, named, strict=True) if c not in letters.kernel]
-    return math.prod(free) * math.prod(shape[1 : len(shape) - len(letters.input)])
+    used = [c for c in letters.input if c in letters.kernel]
+    return math.prod(shape) // math.prod(
+        shape[letters.axis(c, letters.input, len(shape))] for c in used
+    )
 
 
 if hasattr(layers, "ReversibleEmbedding"):

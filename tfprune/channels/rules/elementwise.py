@@ -43,7 +43,7 @@ _PLAIN_ACTIVATIONS = (layers.ReLU, layers.LeakyReLU, layers.ELU)
 
 @table.layers(
     *(layers.ReLU, layers.LeakyReLU, layers.ELU, layers.Identity, layers.ActivityRegularization),
-    *(layers.Dropout, layers.GaussianDropout, layers.GaussianNoise, layers.AlphaDropout),
+    *(layers.GaussianDropout, layers.GaussianNoise),
     *(layers.SpatialDropout1D, layers.SpatialDropout2D, layers.SpatialDropout3D),
 )
 @table.inside_keras("convnext", "StochasticDepth")
@@ -58,6 +58,22 @@ _PLAIN_ACTIVATIONS = (layers.ReLU, layers.LeakyReLU, layers.ELU)
 def unary(visit: Visit) -> Track:
     """State that a channel that goes in comes out."""
     return Track(visit.shapes[0], visit.track.ids)
+
+
+def _noise_config(layer: Any, count: table.Count, inputs: Any, outputs: Any) -> dict[str, Any]:
+    if layer.noise_shape is None:
+        return {}
+    new = inputs[0][len(inputs[0]) - len(layer.noise_shape) :]
+    pairs = zip(layer.noise_shape, new, strict=True)
+    return {"noise_shape": tuple(n if n in (None, 1) or m is None else m for n, m in pairs)}
+
+
+@table.layers(layers.Dropout, layers.AlphaDropout, config=_noise_config)
+def dropout(visit: Visit) -> Track:
+    """Like `unary`; a shape of the noise that is given in numbers is one for all calls."""
+    if any(n not in (None, 1) for n in visit.layer.noise_shape or ()):
+        visit.same_at_every_call()
+    return unary(visit)
 
 
 @table.layers(layers.Activation)

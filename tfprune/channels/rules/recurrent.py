@@ -121,34 +121,31 @@ def _bidirectional_config(layer: Any, count: table.Count, *_: Any) -> dict[str, 
 
 @table.layers(layers.Bidirectional, config=_bidirectional_config)
 def bidirectional(visit: Visit) -> list[Track]:
-    """Two layers, one of them from the end; concatenated, each keeps its own units."""
+    """Two layers, one of them from the end, which lose the same units.
+
+    Where they are put one after the other each could lose its own, but as many as the other:
+    Keras works out the shape of both from the first.
+    """
     layer, track = visit.layer, visit.track
     both = (layer.forward_layer, layer.backward_layer)
     if not all(type(one) in _GATES for one in both) or len(visit.tracks) > 1:
         return visit.give_up(f"'{visit.path}' wraps a layer, or is called in a way, not known")
     if any(one.return_state or isinstance(one, _CONVOLUTIONAL) for one in both):
         return visit.give_up(f"'{visit.path}' returns states, or is convolutional")
+    if _units(both[0]) != _units(both[1]):
+        return visit.give_up(f"'{visit.path}' has another number of units each way")
     ids = visit.channels(track, -1)
     steps = known(track.shape)[1]
     forward, backward = (_cell(visit, one, ids, steps) for one in both)
+    visit.equate(forward, backward)
     if layer.merge_mode == "concat":
         return [visit.along(np.concatenate([forward, backward]))]
     if layer.merge_mode is None:
         return [visit.along(forward, -1, 0), visit.along(backward, -1, 1)]
-    visit.equate(forward, backward)
     return [visit.along(forward)]
 
 
-def _time_config(layer: Any, count: table.Count, inputs: Any, outputs: Any) -> dict[str, Any]:
-    rule = table.find(layer.layer)
-    if rule is None:  # nothing was removed
-        return {}
-    without = [(shape[0], *shape[2:]) for shape in inputs], [(s[0], *s[2:]) for s in outputs]
-    changes = rule.config(layer.layer, count, *without) if rule.config else {}
-    return _wrapped("layer", changes, layer.get_config())
-
-
-@table.layers(layers.TimeDistributed, config=_time_config)
+@table.layers(layers.TimeDistributed)
 def time_distributed(visit: Visit) -> list[Track]:
     """The rule of the layer inside, at every step."""
     rule = table.find(visit.layer.layer)
