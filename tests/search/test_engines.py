@@ -141,24 +141,43 @@ def test_all_layers_together():
         assert trial.sparsity == pytest.approx(trial.settings["model"])
 
 
-def test_samples_come_to_where_trials_do_well():
-    """A network that may lose much of `b` and nothing of `a`; no training is needed to see it."""
+def sampling():
     model = network()
-    engine = Sampling(
+    return Sampling(
         (0.0, 0.9),
         ["uniform"],
         "layers",
         lambda s, method, layers: tfprune.allocate(model, s, method, layers=layers),
-        0,
+        seed=0,
     )
-    costs = []
-    for _ in range(40):
-        settings = engine.ask(None).settings
-        cost = 1.0 - settings["b"]
-        over = settings["a"] - 0.5
-        costs.append(cost if over <= 0 else 1.0)
-        engine.tell(Trial(0.5, 0.5, 0.5, cost, over <= 0, settings=settings), over)
+
+
+def tried(engine, earlier=None, diverging=1.0):
+    """Ask and tell once, of a network that may lose much of `b` and half of `a`."""
+    settings = engine.ask(earlier).settings
+    cost, over = 1.0 - settings["b"], settings["a"] - 0.5
+    trial = Trial(0.5, 0.5, 0.5, cost, over <= 0, settings=settings)
+    if settings["c"] > diverging:
+        trial = Trial(0.5, None, None, None, False, "diverged", settings=settings)
+    engine.tell(trial, over)
+    return trial
+
+
+def test_samples_come_to_where_trials_do_well():
+    engine = sampling()
+    trials = [tried(engine) for _ in range(40)]
+    costs = [trial.cost if trial.within else 1.0 for trial in trials]
     assert np.mean(costs[25:]) < np.mean(costs[:10]) - 0.2
+
+
+def test_what_was_tried_before_leads_to_the_same_samples():
+    """Beyond the first ten trials, which are random."""
+    engine, again = sampling(), sampling()
+    trials = [tried(engine, diverging=0.8) for _ in range(15)]
+    assert {bool(trial.failure) for trial in trials} == {True, False}
+    for trial in trials[:12]:
+        assert tried(again, trial, diverging=0.8) == trial
+    assert [tried(again, diverging=0.8) for _ in range(3)] == trials[12:]
 
 
 def test_without_optuna(monkeypatch):
