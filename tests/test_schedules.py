@@ -15,6 +15,7 @@ from tfprune import schedules
 from tfprune.schedules import (
     ConstantSparsity,
     FunctionSchedule,
+    Gradual,
     Iterative,
     OneShot,
     PolynomialDecay,
@@ -596,8 +597,38 @@ def test_arguments_of_names_the_arguments():
 
 
 def test_schedules_need_nothing_but_the_standard_library():
-    source = pathlib.Path(schedules.__file__).read_text("utf-8")
-    imported = [
-        line.split()[1] for line in source.splitlines() if line.startswith(("import", "from"))
-    ]
-    assert {name.split(".")[0] for name in imported} <= sys.stdlib_module_names
+    files = pathlib.Path(schedules.__file__).parent.glob("*.py")
+    lines = [line for file in files for line in file.read_text("utf-8").splitlines()]
+    imported = {line.split()[1] for line in lines if line.startswith(("import", "from"))}
+    foreign = {name for name in imported if name.split(".")[0] not in sys.stdlib_module_names}
+    assert foreign
+    assert all(name.startswith("tfprune.schedules.") for name in foreign)
+
+
+class TestGradual:
+    def test_over_a_run(self):
+        # 1000 steps: three quarters are 750, in 50 updates of 15 steps.
+        wanted = PolynomialDecay(0.0, 0.8, begin_step=0, end_step=750, frequency=15)
+        assert Gradual(0.8).over(0, 1000) == wanted
+        later = PolynomialDecay(0.2, 0.8, begin_step=100, end_step=150, frequency=1)
+        assert Gradual(0.8, 0.2, part=0.5).over(100, 200) == later
+        assert Gradual(0.8).over(5, 6).end_step == 6
+
+    def test_before_the_run_nothing_is_due(self):
+        assert Gradual(0.8, 0.1)(0) == (False, 0.1)
+        assert Gradual(0.8).update_between(-1, 1000) is None
+        assert Gradual(0.8).final_sparsity == 0.8
+
+    def test_a_run_of_unknown_length(self):
+        with pytest.raises(ValueError, match=r"how long this one is.*PolynomialDecay\(0, 0.8"):
+            Gradual(0.8).over(0, None)
+
+    @pytest.mark.parametrize("part", [0, 1.5, True, "half", float("nan")])
+    def test_part_out_of_range(self, part):
+        with pytest.raises(ValueError, match="`part` is the part of the run"):
+            Gradual(0.8, part=part)
+
+    def test_other_ends_and_round_trip(self):
+        assert schedules.with_final(Gradual(0.8, 0.4), 0.4) == Gradual(0.4, 0.2)
+        assert schedules.get(Gradual(0.8, part=0.5).get_config()) == Gradual(0.8, part=0.5)
+        assert schedules.get(0.5).over(0, None) == schedules.get(0.5)

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from tfprune.schedules import (
         ConstantSparsity,
         FunctionSchedule,
+        Gradual,
         Iterative,
         OneShot,
         PolynomialDecay,
@@ -94,6 +95,7 @@ _HOMES = {
     "schedules": (
         "ConstantSparsity",
         "FunctionSchedule",
+        "Gradual",
         "Iterative",
         "OneShot",
         "PolynomialDecay",
@@ -121,6 +123,7 @@ __all__ = [  # noqa: RUF022 -- spelt out for type checkers and `import *`
     "Explanation",
     "ExportResult",
     "FunctionSchedule",
+    "Gradual",
     "ImpossibleTarget",
     "Iterative",
     "NM",

@@ -227,6 +227,8 @@ class UpdatePruningStep(FamilyCallback):
             # Whether a checkpoint was taken before or after the update of its own step is not
             # known; doing that again changes nothing.
             self._checked[id(layer)] = step if layer.last_update_step == step else step - 1
+            if layer.pruning_schedule.needs_run:
+                layer.pruning_schedule = layer.pruning_schedule.over(step, self._end_for(layer))
         if self._layers:
             self._counter.stop_waiting()
             if not self._legacy:
@@ -301,15 +303,21 @@ class UpdatePruningStep(FamilyCallback):
 
     # -- Saying so -----------------------------------------------------------------------------
 
-    def _forecast(self) -> None:
+    def _end_for(self, layer: Any) -> int | None:
+        """Return the step of a layer at the end of the run, None if nothing tells."""
         params = self.params or {}
         steps, epochs = params.get("steps"), params.get("epochs", 0)
         if not steps:
-            return
+            return None
+        begin = layer.read_step() - self._counter.updates
+        return begin + (epochs - self._epoch) * steps // self._accumulation()
+
+    def _forecast(self) -> None:
         short = []
         for layer in self._layers:
-            begin = layer.read_step() - self._counter.updates
-            end = begin + (epochs - self._epoch) * steps // self._accumulation()
+            end = self._end_for(layer)
+            if end is None:
+                return
             final = layer.pruning_schedule.final_sparsity
             last = layer.pruning_schedule.update_between(-1, end)
             reached = 0.0 if last is None else layer.pruning_schedule.sparsity(last)

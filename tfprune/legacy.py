@@ -51,6 +51,11 @@ def reason_against(layer: Any, schedule: PruningSchedule, pattern: Pattern) -> s
     custom = hasattr(layer, "get_prunable_weights")
     if not custom and not tfmot.prune_registry.PruneRegistry.supports(layer):
         return f"tfmot does not know layers of type {type(layer).__name__}"
+    if schedule.needs_run:
+        return (
+            f"tfmot's wrappers must know the steps of {type(schedule).__name__} before training: "
+            "use PolynomialDecay"
+        )
     if not layer.weights and layer.built:
         return "no weights to prune"
     if _not_finite(layer.weights):

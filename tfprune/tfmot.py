@@ -128,7 +128,7 @@ def is_tabular(schedule: PruningSchedule) -> bool:
     A class of the user's may answer by whatever it likes, and is asked anew at every step.
     """
     return all(
-        getattr(type(schedule), name).__module__ == schedules_.__name__
+        getattr(type(schedule), name).__module__.startswith(f"{schedules_.__name__}.")
         for name in ("__call__", "sparsity", "update_between")
     )
 
