@@ -198,10 +198,11 @@ def test_a_wrapper_that_is_an_attribute_of_a_subclassed_model(tmp_path):
 @pytest.mark.parametrize("ending", ["keras", "h5"])
 def test_legacy_tf_keras_files_with_tfmot_wrappers(tmp_path, ending):
     tf_keras = pytest.importorskip("tf_keras")
-    from tfprune import legacy, patterns
+    from tfprune import legacy
+    from tfprune.criteria import Criterion
 
     wide = tf_keras.layers.Dense(16, name="wide")
-    wrapper = legacy.wrap(wide, ConstantSparsity(0.5, 0), patterns.Unstructured())
+    wrapper = legacy.wrap(wide, ConstantSparsity(0.5, 0), Criterion("unstructured"))
     model = tf_keras.Sequential([tf_keras.Input((12,)), wrapper, tf_keras.layers.Dense(3)])
     mask = (np.arange(12 * 16).reshape(12, 16) % 4 == 0).astype("float32")
     wrapper.pruning_vars[0][1].assign(mask)

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from tfprune import legacy, patterns
+from tfprune import legacy
+from tfprune.criteria import Criterion
 from tfprune.export import export_tflite
 from tfprune.schedules import ConstantSparsity
 from tfprune.tfmot import tfmot_keras
@@ -34,7 +35,7 @@ def test_lstm_gives_the_same_answer_twice(lstm, tmp_path, quantize, zeros_of):
 
 def test_wrapped_by_tfmot(tmp_path):
     wide = L.Dense(16, activation="relu")
-    wrapper = legacy.wrap(wide, ConstantSparsity(0.5, 0), patterns.Unstructured())
+    wrapper = legacy.wrap(wide, ConstantSparsity(0.5, 0), Criterion("unstructured"))
     model = tf_keras.Sequential([tf_keras.Input((12,)), wrapper, L.Dense(3)])
     mask = (np.arange(12 * 16).reshape(12, 16) % 2).astype("float32")
     wrapper.pruning_vars[0][1].assign(mask)
@@ -89,7 +90,7 @@ def wrappings():
     return {
         "tfmot": lambda layer: by_tfmot(layer, constant),
         "tfprune": lambda layer: by_tfprune(
-            layer, ConstantSparsity(0.5, 0), patterns.Unstructured()
+            layer, ConstantSparsity(0.5, 0), Criterion("unstructured")
         ),
     }
 
