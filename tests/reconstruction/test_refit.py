@@ -121,6 +121,7 @@ def test_blocks_stay_whole_where_the_choice_is_made_in_several_turns(monkeypatch
     monkeypatch.setattr(choices, "_BLOCK", 4)
     _, hessian, weights = problem(depth=150, width=4, rows=300)
     choice = Ranking(matrix_product(150, 4), Block((3, 2)), of_kernel(2), 0.6, weights != 0)
+    assert list(choice.blocks())[:2] == [[(0, 6)], [(6, 12)]]  # a turn ends where a block does
     found = refit.refit(weights, refit.factor(refit.damped(hessian)), choice)[0]
     blocks = (found != 0).reshape(50, 3, 2, 2).sum(axis=(1, 3))
     assert set(np.unique(blocks)) == {0, 6}
@@ -133,6 +134,7 @@ def test_blocks_stay_whole_where_inputs_lie_along_their_width(monkeypatch):
     _, hessian, weights = problem(depth=150, width=4, rows=300)
     product = Product((4, 150), (1, 0), 150, 1, lambda x: iter([x]))
     choice = Ranking(product, Block((2, 3)), Layout((1,), (0,)), 0.6, weights != 0)
+    assert list(choice.blocks())[:2] == [[(0, 6)], [(6, 12)]]
     found = refit.refit(weights, refit.factor(refit.damped(hessian)), choice)
     blocks = (product.kernel(found) != 0).reshape(2, 2, 50, 3).sum(axis=(1, 3))
     assert set(np.unique(blocks)) == {0, 6}
@@ -158,7 +160,7 @@ def test_what_was_zero_stays_zero(kind, monkeypatch):
     choice = (
         Groups(NM(2, 4), 8, alive)
         if kind == "2:4"
-        else Ranking(matrix_product(8, 40), Unstructured(), of_kernel(2), 0.5, alive)
+        else Ranking(matrix_product(8, 40), Unstructured(), of_kernel(2), 0.8, alive)
     )
     found = refit.refit(weights, refit.factor(refit.damped(hessian)), choice)
     assert (found[~alive] == 0).all()
