@@ -153,6 +153,12 @@ def leaves(model: keras.Model) -> list[keras.layers.Layer]:
     return list(found.values())
 
 
+def at_a_step(layer: Any) -> Any:
+    """Return the layer inside a `TimeDistributed`, or else the layer itself."""
+    inside = isinstance(layer, keras.layers.TimeDistributed)
+    return at_a_step(layer.layer) if inside else layer
+
+
 @contextlib.contextmanager
 def _not_compiled(model: keras.Model):
     """Keep `clone_model` from compiling the copy.

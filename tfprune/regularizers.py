@@ -100,15 +100,16 @@ class BatchNormRegularizer(keras.regularizers.Regularizer):
         """
         _require_graph(model)
 
-        def kept(layer: Any) -> Any:
-            own = layer.gamma_regularizer
+        def kept(norm: Any) -> Any:
+            own = norm.gamma_regularizer
             return None if isinstance(own, BatchNormRegularizer) else own
 
         return _with(model, kept)
 
 
 def _has_gamma(layer: Any) -> bool:
-    return isinstance(layer, keras.layers.BatchNormalization) and layer.scale
+    norm = cloning.at_a_step(layer)
+    return isinstance(norm, keras.layers.BatchNormalization) and norm.scale
 
 
 def _require_graph(model: Any) -> None:
@@ -125,8 +126,11 @@ def _with(model: keras.Model, regularizer: Any) -> keras.Model:
 
     def replace(layer: Any) -> Any:
         copy = cloning.copy_layer(layer)
-        if isinstance(layer, keras.layers.BatchNormalization):
-            copy.gamma_regularizer = regularizer(layer)  # read when the copy is built
+        old, new = cloning.at_a_step(layer), cloning.at_a_step(copy)
+        if isinstance(old, keras.layers.BatchNormalization):
+            new.gamma_regularizer = regularizer(old)  # read when the copy is built
+            if new.built and new.scale:  # as what is wrapped is already
+                new.gamma.regularizer = new.gamma_regularizer
         return copy
 
     return cloning.clone(model, replace, lambda old, new: (old, new))

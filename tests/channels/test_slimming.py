@@ -89,6 +89,31 @@ def test_other_penalties_stay_when_it_is_removed():
     assert float(tfprune.BatchNormRegularizer(1.5).apply(model).losses[0]) == 6.0
 
 
+def over_steps():
+    given = keras.Input((3, 6, 6, 2))
+    x = layers.TimeDistributed(layers.Conv2D(4, 3, name="conv"), name="convs")(given)
+    x = layers.TimeDistributed(layers.BatchNormalization(name="norm"), name="norms")(x)
+    x = layers.GlobalAveragePooling3D()(layers.ReLU()(x))
+    model = keras.Model(given, layers.Dense(3)(x))
+    model.get_layer("norms").layer.gamma.assign([2, -0.1, 1, -3])
+    return model
+
+
+def test_norms_at_every_step_are_penalised_and_ranked(tmp_path):
+    model = over_steps()
+    slim = tfprune.BatchNormRegularizer(0.1).apply(model)
+    assert [float(x) for x in slim.losses] == pytest.approx([0.61])
+    assert not model.losses
+    slim.save(tmp_path / "slim.keras")
+    assert len(keras.models.load_model(tmp_path / "slim.keras").losses) == 1
+    small, report = tfprune.shrink(slim, channels=0.5, importance="gamma")
+    assert report.history[0]["removed"] == [1, 2]
+    plain = tfprune.BatchNormRegularizer.remove(small)
+    assert (len(small.losses), len(plain.losses)) == (1, 0)
+    x = np.random.default_rng(0).normal(size=(2, 3, 6, 6, 2))
+    np.testing.assert_array_equal(plain(x), small(x))
+
+
 def test_a_saved_model_loads_by_importing_tfprune(run_python, tmp_path):
     """And shrinking a Keras 3 model needs no tf_keras."""
     tfprune.BatchNormRegularizer(0.1).apply(network()).save(tmp_path / "slim.keras")

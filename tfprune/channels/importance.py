@@ -16,6 +16,7 @@ import numpy as np
 
 from tfprune.channels.atoms import Atoms
 from tfprune.channels.tracing import Place
+from tfprune.cloning import at_a_step
 
 Score = Callable[[np.ndarray], np.ndarray]
 """(channels, values of each) -> a score for each channel."""
@@ -65,7 +66,7 @@ def of_gammas(atoms: Atoms) -> np.ndarray:
     """
     shares = {}
     for number, place in enumerate(atoms.places):
-        owner = place.owner
+        owner = at_a_step(place.owner)
         if isinstance(owner, keras.layers.BatchNormalization) and place.variable is owner.gamma:
             shares[number] = require_finite(np.abs(values(place.variable)), place)
     return combine(atoms, shares, relative=False)
