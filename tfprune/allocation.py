@@ -13,6 +13,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from tfprune.masks import magnitudes
+
+WHOLE = 0.9995
+"""A ceiling that leaves even a kernel of a few thousand weights something."""
+
 _TURNS = 100  # halvings of the knob's range: beyond double precision
 
 Curve = Callable[[float], float]
@@ -70,6 +75,27 @@ def ranked(scores: Sequence[np.ndarray]) -> list[Curve]:
         return sparsity
 
     return [curve(own) for own in scores]
+
+
+def by_magnitude(
+    kernels: Sequence[Sequence[np.ndarray]],
+    sparsity: float,
+    floors: Sequence[float] | None = None,
+    ceilings: Sequence[float] | None = None,
+) -> list[float]:
+    """Return the sparsity of each layer under one threshold of magnitude over all of them.
+
+    Args:
+        kernels: the weights of each layer.
+        sparsity, floors, ceilings: as of `spread`; without limits no layer becomes empty.
+
+    Example: `by_magnitude([[np.array([1.0, 4.0])], [np.array([2.0, 3.0])]], 0.5)` is `[0.5, 0.5]`.
+    """
+    scores = [np.concatenate([magnitudes(a).ravel() for a in arrays]) for arrays in kernels]
+    sizes = [own.size for own in scores]
+    floors = [0.0] * len(sizes) if floors is None else floors
+    ceilings = [WHOLE] * len(sizes) if ceilings is None else ceilings
+    return spread(ranked(scores), sizes, sparsity, floors, ceilings)
 
 
 def cheapest(

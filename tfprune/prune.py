@@ -5,12 +5,13 @@ from __future__ import annotations
 import abc
 import contextlib
 import dataclasses
+import numbers
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tfprune import decisions, patterns
+from tfprune import decisions, patterns, shares
 from tfprune import rules as rules_
 from tfprune.criteria import Criterion
 from tfprune.decisions import Decision
@@ -148,8 +149,11 @@ def prune(model: Any, rules: Any) -> Any:
     Args:
         model: a built Sequential or Functional model, Keras 3 or tf_keras.
         rules: a list of `tfprune.Rule` (the first that matches a layer wins, a layer that none
-            matches stays dense), one schedule or sparsity for all layers, or the path of a YAML
-            file with the same rules.
+            matches stays dense), the path of a YAML file with the same rules, or a
+            `tfprune.Allocation`. A number is a sparsity for the whole model: the smallest weights
+            of all layers go, so that some layers become sparser than others, gradually over the
+            run (see `tfprune.Gradual`; tf_keras: at once). One schedule is followed by every layer
+            to the same sparsity.
 
     Returns:
         A new model, weights and all; compile it, and train it with `UpdatePruningStep`.
@@ -161,21 +165,33 @@ def prune(model: Any, rules: Any) -> Any:
     Example:
 
     ```python
+    pruned = tfprune.prune(model, 0.9)  # 90 % of all weights, wherever they matter least
+
     pruned = tfprune.prune(model, [
         tfprune.Rule("conv1", schedule=0.5),                 # one input channel: no 2:4 there
         tfprune.Rule("conv2|dense_wide", schedule=0.5, pattern="2:4"),
         tfprune.Rule("logits", skip=True),
     ])
     ```
+
+    Source: of a number, global magnitude pruning (Han et al. 2015), which kept most accuracy of
+    what `benchmarks/fashion_mnist.py` has measured.
     """
-    keras_ = room(require_family(model, "a model"))
+    kind = require_family(model, "a model")
+    keras_ = room(kind)
     if not keras_.is_model(model):
         raise ValueError(
             "`prune` takes a whole model; for one layer use `prune_low_magnitude(layer, ...)`. "
             f"Received: the layer {model.name!r}"
         )
     _require_graph(model, keras_)
-    return _wrap_model(model, decide(model, rules), keras_)
+    if isinstance(rules, numbers.Real) and not isinstance(rules, bool):
+        chosen = decide(model, shares.usual_schedule(kind, rules))
+        layers = {id(layer): layer for _, layer in walk(model, keras_)}
+        chosen = shares.share_out(chosen, layers, float(rules), keras_)
+    else:
+        chosen = decide(model, rules)
+    return _wrap_model(model, chosen, keras_)
 
 
 def decide(model: Any, rules: Any) -> dict[int, Decision]:

@@ -7,21 +7,20 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from tfprune import allocation, masks, patterns
+from tfprune import allocation, masks, patterns, shares
 from tfprune.allocate import savings
 from tfprune.allocate.result import AllocatedLayer, Allocation
 from tfprune.allocate.savings import Savings
-from tfprune.family import require_family, room
+from tfprune.family import family, require_family, room
 from tfprune.patterns import NM, Pattern
 from tfprune.prune import walk
-from tfprune.schedules import ConstantSparsity, PruningSchedule, check_sparsity
+from tfprune.schedules import PruningSchedule, check_sparsity
 from tfprune.sensitivity import Sensitivity
 
 Method = Literal["uniform", "erk", "global", "sensitivity", "size", "latency"]
 METHODS: tuple[str, ...] = get_args(Method)
 _PAYING = {"size": savings.SmallerFile, "latency": savings.FasterKernels}
 _ELSEWHERE = "zeros cost less elsewhere for what they save"
-_WHOLE = 0.9995  # a ceiling that leaves even a kernel of a few thousand weights something
 
 
 def allocate(
@@ -35,7 +34,7 @@ def allocate(
     layers: Iterable[str] | None = None,
     ignore: Iterable[str] = (),
     floor: float | Mapping[str, float] = 0.0,
-    ceiling: float | Mapping[str, float] = _WHOLE,
+    ceiling: float | Mapping[str, float] = allocation.WHOLE,
 ) -> Allocation:
     """Spread a sparsity over the layers of a trained model, denser where it costs more.
 
@@ -52,7 +51,7 @@ def allocate(
             sparse kernels are spared, in the 1x1 convolutions that they run; all others stay
             dense).
         schedule: how each layer gets to its own sparsity: a schedule whose final sparsity is
-            replaced; at once and for ever if None.
+            replaced; if None, gradually over the run (see `tfprune.Gradual`; tf_keras: at once).
         pattern: where zeros may stand; N:M patterns fix their own sparsity and are refused.
         sensitivity: what `tfprune.sensitivity` measured, for the method of that name.
         layers: paths of the only layers that take part.
@@ -95,13 +94,15 @@ def allocate(
             "`tfprune.sensitivity(model, data)`. "
             f"Received: method={method!r}, sensitivity={type(sensitivity).__name__}"
         )
-    schedule = ConstantSparsity(0.5, 0) if schedule is None else schedule
+    schedule = (
+        shares.usual_schedule(family(model) or "keras", 0.5) if schedule is None else schedule
+    )
     weights = _weights(model, schedule, pattern)
     taking_part = _chosen(list(weights), layers, ignore)
     weights = {path: weights[path] for path in taking_part}
     sizes = {path: sum(a.size for a in arrays) for path, arrays in weights.items()}
     floors = _limits("floor", floor, list(weights), 0.0)
-    ceilings = _limits("ceiling", ceiling, list(weights), _WHOLE)
+    ceilings = _limits("ceiling", ceiling, list(weights), allocation.WHOLE)
     if method in _PAYING:
         paying = _PAYING[method](model, list(weights), pattern)
         rows = _where_it_pays(paying, method, sizes, sparsity, floors, ceilings)

@@ -71,7 +71,7 @@ def search(
         metric: "accuracy", "loss", or a function (labels, outputs) -> a number, larger is better.
         method: how `tfprune.allocate` spreads the zeros; for Optuna over the layers of a group, and
             there may be several to choose from.
-        schedule: how each trial gets to its sparsity; at once if None.
+        schedule: how each trial gets to its sparsity; gradually over its run if None.
         pattern: where zeros may stand.
         sensitivity: for `method="sensitivity"`.
         between: the least and the greatest sparsity to try.
@@ -95,8 +95,7 @@ def search(
         pruned.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
         pruned.fit(x, y, epochs=4, callbacks=[tfprune.UpdatePruningStep()])
 
-    schedule = tfprune.PolynomialDecay(0.0, 0.9, begin_step=0, end_step=1000)
-    result = tfprune.search(model, (x_test, y_test), 0.01, train=train, schedule=schedule)
+    result = tfprune.search(model, (x_test, y_test), 0.01, train=train)
     print(result)
     result.model.save("pruned.keras")
     ```
