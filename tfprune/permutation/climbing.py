@@ -133,21 +133,22 @@ def climb(weights: Sequence[Grouped], columns: Sequence[np.ndarray]) -> np.ndarr
     every = np.arange(count)
     pairs = list(zip(weights, columns, strict=True))
     changes = _changes(pairs, every)
-    barred = np.tri(count, dtype=bool)  # each pair once
+    gains = changes + changes.T
+    np.fill_diagonal(gains, -np.inf)
     while count > 1:
-        gains = np.where(barred, -np.inf, changes + changes.T)
         one, two = divmod(int(np.argmax(gains)), count)
         if gains[one, two] <= _LEAST:
             return order
         if not _swap(pairs, one, two):
-            barred[one, two] = True
+            gains[one, two] = gains[two, one] = -np.inf
             continue
         order[[one, two]] = order[[two, one]]
         changes[:, [one, two]] = changes[:, [two, one]]
         near = np.unique(np.concatenate([w.beside((one, two), c) for w, c in pairs]))
         changes[near] = _changes(pairs, near)
-        barred[near] = np.tri(count, dtype=bool)[near]
-        barred[:, near] = np.tri(count, dtype=bool)[:, near]
+        gains[near] = changes[near] + changes[:, near].T
+        gains[:, near] = gains[near].T
+        gains[near, near] = -np.inf
     return order
 
 
