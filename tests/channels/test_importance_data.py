@@ -196,8 +196,26 @@ def test_taylor_of_two_outputs():
 def test_several_steps_with_a_loss_that_has_no_configuration():
     model = line()
     model.compile("sgd", lambda y, p: keras.ops.mean((y - p) ** 2, -1))
-    with pytest.warns(UserWarning, match="is not compiled"):
-        _, report = tfprune.shrink(
-            model, channels=0.5, importance="taylor", data=(ONES, ZEROS), steps=2
-        )
+    small, report = tfprune.shrink(
+        model, channels=0.5, importance="taylor", data=(ONES, ZEROS), steps=2
+    )
+    assert small.compiled
     assert report.history[0]["removed"] == [1]
+
+
+@pytest.mark.parametrize("importance", ["activation", "apoz", "taylor"])
+def test_a_model_that_remembers_is_as_it_was(importance):
+    given = keras.Input(batch_shape=(2, 3, 4))
+    x = layers.LSTM(5, stateful=True, return_sequences=True)
+    x = layers.LSTM(5, stateful=True, name="lstm")(layers.Bidirectional(x, name="both")(given))
+    model = keras.Model(given, layers.Dense(3)(x))
+    model.compile("sgd", "mse")
+    x = np.random.default_rng(0).normal(size=(4, 3, 4)).astype("float32")
+    model.predict(x[:2], batch_size=2, verbose=0)
+    states = [*model.get_layer("lstm").states, *model.get_layer("both").states]
+    before = [np.array(state) for state in states]
+    data = tf.data.Dataset.from_tensor_slices((x, np.ones((4, 3), "float32"))).batch(2)
+    small, _ = tfprune.shrink(model, channels=0.4, importance=importance, data=data)
+    assert all(np.any(state) for state in before)
+    np.testing.assert_array_equal([np.array(state) for state in states], before)
+    assert small.count_params() < model.count_params()

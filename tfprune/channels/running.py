@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Generator, Iterator
 from typing import Any
@@ -12,7 +13,7 @@ from keras import ops, tree
 
 from tfprune.channels import graph
 from tfprune.channels.batches import Batch
-from tfprune.cloning import is_graph
+from tfprune.cloning import at_a_step, is_graph, leaves
 
 
 def tensors(model: keras.Model, batch: Batch) -> list[Any]:
@@ -82,6 +83,24 @@ def operations(model: keras.Model) -> list[Any]:
         inside = is_graph(call.operation)
         found += operations(call.operation) if inside else [call.operation]
     return found
+
+
+@contextlib.contextmanager
+def states_kept(model: keras.Model) -> Iterator[None]:
+    """Set what a run changes back to what it was: the states of a stateful recurrent layer, seeds.
+
+    Example: `with states_kept(model): model(batch)`
+    """
+    # Keras does not list the states among the variables of a layer.
+    held = [getattr(at_a_step(layer), "states", None) for layer in leaves(model)]
+    states = [v for v in tree.flatten(held) or [] if isinstance(v, keras.Variable)]
+    changing = [*model.non_trainable_variables, *states]
+    before = [(v, np.array(ops.convert_to_numpy(v.value))) for v in changing]
+    try:
+        yield
+    finally:
+        for variable, value in before:
+            variable.assign(value)
 
 
 def inputs_of(layer: Any, model: keras.Model, batch: Batch) -> Iterator[np.ndarray]:

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfprune.channels import activations, gradients
+from tfprune.channels import activations, gradients, running
 from tfprune.channels import importance as importance_
 from tfprune.channels.batches import Batches
 from tfprune.channels.structure import Structure
@@ -78,14 +78,20 @@ class Scorer:
                     f"Received: the model '{structure.model.name}'"
                 )
             return found
+        with running.states_kept(structure.model):
+            return self._at_work(structure)
+
+    def _at_work(self, structure: Structure) -> np.ndarray:
+        """Return the scores for which the model is run."""
         assert self._data is not None
+        atoms, importance = structure.atoms, self._importance
         if importance == "taylor":
             shares = gradients.measure(structure, self._data, self._model)
             for number, found in shares.items():
                 place = atoms.places[number]
                 _require_finite(found, f"'{place.layer}/{place.name}'")
             return importance_.add(atoms, shares)
-        statistic = activations.STATISTICS[importance]
+        statistic = activations.STATISTICS[str(importance)]
         measured = activations.measure(structure, self._data, statistic)
         for one in measured:
             _require_finite(one.values(), f"what '{one.reader}' reads")
