@@ -65,8 +65,9 @@ def shrink(
         round_to: what a layer keeps is a multiple of this (or all of it).
         ignore: names of layers whose channels all stay.
         layers: names of the only layers whose channels may go.
-        max_ratio: largest fraction of a layer's channels to remove.
-        min_channels: that every layer keeps.
+        max_ratio: largest fraction of a layer's channels to remove; to ask more of a layer by its
+            name, or of each by `scope="local"`, is an error.
+        min_channels: that every layer keeps, those that are named too.
         steps: remove in so many rounds, scoring what is left anew before each.
         data: for importances that look at the model at work: an array (samples, ...), a list or
             dict of arrays for several inputs, (inputs, labels), or batches of those from a

@@ -199,6 +199,22 @@ def test_arguments_of_a_models_class(kind, name):
     assert small.name == model.name
 
 
+class Headed(keras.Model):
+    """One that is told which of its layers is the head."""
+
+    def __init__(self, inputs, outputs, heads=(), **kwargs):
+        super().__init__(inputs, outputs, **kwargs)
+        self.heads = heads
+
+
+def test_layers_among_the_arguments_are_the_new_ones():
+    x, head = keras.Input((4,)), layers.Dense(2, name="head")
+    model = Headed(x, head(layers.Dense(8)(x)), heads=[head])
+    small, report = tfprune.shrink(model, channels=0.5)
+    assert small.heads[0] is small.get_layer("head")
+    assert small.count_params() == report.params_after == 4 * 4 + 4 + 4 * 2 + 2
+
+
 def test_arguments_that_are_not_known_are_told():
     with pytest.warns(UserWarning, match="a Secret, has the default of `temperature`"):
         small, _ = tfprune.shrink(of_class(Secret), channels=0.5)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import keras
+from keras import tree
 
 
-def model_like(model: keras.Model, inputs: Any, outputs: Any) -> keras.Model:
+def model_like(
+    model: keras.Model, inputs: Any, outputs: Any, new: Callable[[Any], Any]
+) -> keras.Model:
     """Return a model of the same class and name, so that a `train_step` of one's own stays.
 
     Further arguments of the class's `__init__` are taken from its `get_config` if it has one, or
@@ -20,8 +24,9 @@ def model_like(model: keras.Model, inputs: Any, outputs: Any) -> keras.Model:
         model: a Functional or Sequential model.
         inputs: new symbolic inputs, structured as those of the model.
         outputs: what they lead to.
+        new: returns what stands in the place of a layer, and anything else as it is.
 
-    Example: `model_like(Distiller(i, o, temperature=7.0), inputs, outputs).temperature` is 7.0.
+    Example: `model_like(Distiller(i, o, heat=7.0), inputs, outputs, lambda x: x).heat` is 7.0.
     """
     kind = type(model)
     if kind is keras.Sequential:
@@ -48,7 +53,7 @@ def model_like(model: keras.Model, inputs: Any, outputs: Any) -> keras.Model:
         )
     if "name" in names or any(one.kind is one.VAR_KEYWORD for one in parameters):
         given["name"] = model.name
-    return kind(inputs, outputs, **given)
+    return kind(inputs, outputs, **tree.map_structure(new, given))
 
 
 def _settings(model: Any, parameters: list[inspect.Parameter]) -> tuple[dict[str, Any], list[str]]:

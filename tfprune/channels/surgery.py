@@ -102,7 +102,11 @@ class Surgeon:
             new.update({id(old): made for old, made in pairs})
         ends = tree.map_structure(lambda x: new[id(x)], graph.outputs(model))
         heads = tree.map_structure(lambda x: new[id(x)], graph.inputs(model))
-        return model_like(model, heads, ends)
+        return model_like(model, heads, ends, self._instead)
+
+    def _instead(self, value: Any) -> Any:
+        """Return the new layer for one that is made already, and anything else as it is."""
+        return self._made.get(id(value), (value, value))[1]
 
     def _heads(self, model: keras.Model) -> dict[int, Any]:
         """Return a new symbolic input for each, by the id of the old one."""
