@@ -8,9 +8,10 @@ cannot) with `PolynomialDecay`. "dense" trains on for the same
 4 epochs. `set_random_seed(seed)` comes before the dense epochs, `seed + 1` before pruning.
 Accuracy is that of the stripped model on the 10,000 test images.
 
-`--method erk` or `global` spreads the zeros by `tfprune.allocate`, from the dense weights. As that
-leaves some layers denser, each level also has the multiplications with a weight that is not zero
-and the bytes of the sparse float32 `.tflite` (as many zeros at random places stand in for a run's).
+`--method erk`, `global` or `lamp` spreads the zeros by `tfprune.allocate`, from the dense weights.
+As that leaves some layers denser, each level also has the multiplications with a weight that is not
+zero and the bytes of the sparse float32 `.tflite` (as many zeros at random places stand in for a
+run's).
 
 `--library tfmot` runs the same budget through tfmot on tf_keras, which is how
 `results/fashion_mnist_tfmot.json` was made. tfprune runs on any Keras backend; TensorFlow need not
@@ -318,7 +319,10 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="keep the runs that --out holds")
     parser.add_argument("--width", type=float, default=1.0, help="of every layer, for many seeds")
     parser.add_argument(
-        "--method", choices=("uniform", "erk", "global"), default="uniform", help="of `allocate`"
+        "--method",
+        choices=("uniform", "erk", "global", "lamp"),
+        default="uniform",
+        help="of `allocate`",
     )
     parser.add_argument("--steps-limit", type=int, help="steps in an epoch, for a trial")
     options = parser.parse_args()

@@ -43,6 +43,23 @@ def test_one_threshold_over_all_scores():
     assert found == pytest.approx([0.75, 0.25])  # 1, 2, 2.5 and 3 go
 
 
+def test_lamp_by_hand():
+    found = allocation.lamp(np.array([[-2.0, 1.0], [2.0, 0.0]]))
+    assert found == pytest.approx([4 / 8, 1 / 9, 1, 0])  # of equal ones the later counts as larger
+    assert not allocation.lamp(np.zeros(3)).any()
+
+
+def test_lamp_does_not_see_the_scale_of_a_layer():
+    weights = np.array([1.0, 2.0, 3.0, 4.0])
+    scores = [allocation.lamp(weights), allocation.lamp(100 * weights)]
+    found = allocation.spread(allocation.ranked(scores), [4, 4], 0.5, **FREE)
+    assert found == pytest.approx([0.5, 0.5])
+    # A layer in which one weight has nearly everything loses the others first.
+    scores = [allocation.lamp(weights), allocation.lamp(np.array([0.1, 0.2, 0.3, 9.0]))]
+    found = allocation.spread(allocation.ranked(scores), [4, 4], 0.5, **FREE)
+    assert found == pytest.approx([0.25, 0.75])
+
+
 def test_equal_scores_do_not_jump_over_the_target():
     scores = [np.ones(10), np.ones(30)]
     found = allocation.spread(allocation.ranked(scores), [10, 30], 0.3, **FREE)

@@ -77,6 +77,31 @@ def ranked(scores: Sequence[np.ndarray]) -> list[Curve]:
     return [curve(own) for own in scores]
 
 
+def lamp(weights: np.ndarray) -> np.ndarray:
+    """Return layer-adaptive scores: of what a weight's layer has left, squared, the weight's part.
+
+    A weight's square over the sum of the squares of those of its layer that are not smaller. The
+    largest weight of each layer has 1, so that none becomes empty, and layers of small weights are
+    not emptied for their scale alone.
+
+    Args:
+        weights: all of a layer.
+
+    Returns:
+        Scores in the order of the weights, flat.
+
+    Example: `lamp(np.array([1.0, 2.0, 2.0]))` is `[1/9, 4/8, 1]`.
+
+    Source: Lee et al. 2021, "Layer-adaptive Sparsity for the Magnitude-based Pruning".
+    """
+    squares = np.square(weights.ravel().astype(np.float64))
+    order = np.argsort(squares, kind="stable")
+    left = np.cumsum(squares[order][::-1])[::-1]
+    scores = np.empty_like(squares)
+    scores[order] = np.divide(squares[order], left, out=np.zeros_like(left), where=left > 0)
+    return scores
+
+
 def by_magnitude(
     kernels: Sequence[Sequence[np.ndarray]],
     sparsity: float,

@@ -43,7 +43,7 @@ def test_global_is_one_threshold_over_all_kernels():
         assert row.sparsity == pytest.approx(expected, abs=2 / row.size)
 
 
-@pytest.mark.parametrize("method", ["uniform", "erk", "global"])
+@pytest.mark.parametrize("method", ["uniform", "erk", "global", "lamp"])
 def test_pruning_by_an_allocation_reaches_its_total(method):
     model = network()
     spread = tfprune.allocate(model, 0.7, method, schedule=tfprune.OneShot(0.5))
@@ -161,7 +161,7 @@ def test_it_prints_and_saves(tmp_path):
     ("arguments", "message"),
     [
         ({"sparsity": 1.0}, r"in \[0, 1\).*Received: sparsity=1.0"),
-        ({"method": "best"}, "uniform, erk, global, sensitivity.*Received: method='best'"),
+        ({"method": "best"}, "uniform, erk, global, lamp, sensitivity.*Received: method='best'"),
         ({"pattern": "2:4"}, "fixes the sparsity.*Received: pattern='2:4'"),
         ({"layers": ["wid"]}, "'conv', 'wide', 'logits'. Received: 'wid'"),
         ({"ignore": ["conv", "wide", "logits"]}, "leave no layer"),

@@ -17,7 +17,7 @@ from tfprune.prune import walk
 from tfprune.schedules import PruningSchedule, check_sparsity
 from tfprune.sensitivity import Sensitivity
 
-Method = Literal["uniform", "erk", "global", "sensitivity", "size", "latency"]
+Method = Literal["uniform", "erk", "global", "lamp", "sensitivity", "size", "latency"]
 METHODS: tuple[str, ...] = get_args(Method)
 _PAYING = {"size": savings.SmallerFile, "latency": savings.FasterKernels}
 _ELSEWHERE = "zeros cost less elsewhere for what they save"
@@ -44,6 +44,7 @@ def allocate(
             those of them in which zeros save something, while the others stay dense.
         method: "uniform" (the same for each, as tfmot does), "erk" (Erdos-Renyi-Kernel: small
             kernels stay denser), "global" (one threshold of magnitude over all layers),
+            "lamp" (one threshold over all layers of each weight's part in what its layer keeps),
             "sensitivity" (the next zero costs every layer the same, as measured), "size" (the
             next byte saved in the sparse float32 `.tflite` costs every layer the same part of the
             squared magnitude that it has left; layers too small for sparse encoding or without
@@ -171,10 +172,9 @@ def _curves(
         return allocation.erk([[a.shape for a in arrays] for arrays in weights.values()])
     if measured is not None:
         return _by_cost(list(weights), measured)
-    scores = [
-        np.concatenate([masks.magnitudes(a).ravel() for a in arrays]) for arrays in weights.values()
-    ]
-    return allocation.ranked(scores)
+    score = allocation.lamp if method == "lamp" else masks.magnitudes
+    kernels = (np.concatenate([a.ravel() for a in arrays]) for arrays in weights.values())
+    return allocation.ranked([score(kernel) for kernel in kernels])
 
 
 def _by_cost(paths: list[str], measured: Sensitivity) -> list[allocation.Curve]:
