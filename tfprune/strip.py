@@ -104,10 +104,15 @@ def strip_pruning(model: Any) -> Any:
 
 def _held(model: Any) -> list[str]:
     """Return the attributes of a model that hold wrapped models, as a `Distiller` does."""
+    keras_ = room(family(model) or "keras")
     return [
         name
         for name, value in vars(model).items()
-        if not name.startswith("_") and family(value) and can_strip(value) and pruned_layers(value)
+        if not name.startswith("_")
+        and family(value) == family(model)
+        and keras_.is_model(value)
+        and can_strip(value)
+        and pruned_layers(value)
     ]
 
 
