@@ -59,7 +59,7 @@ def test_training_reaches_the_sparsity_of_the_whole(small_model, batch):
     assert len({float((kernel == 0).mean()) for kernel in kernels}) > 1
 
 
-@pytest.mark.parametrize("number", [1.0, -0.1, float("nan"), 90])
+@pytest.mark.parametrize("number", [1.0, -0.1, float("nan"), 90, 10**400])
 def test_no_sparsity(small_model, number):
     with pytest.raises(ValueError, match="must be a sparsity"):
         tfprune.prune(small_model, number)

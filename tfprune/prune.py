@@ -186,7 +186,7 @@ def prune(model: Any, rules: Any) -> Any:
         )
     _require_graph(model, keras_)
     if isinstance(rules, numbers.Real) and not isinstance(rules, bool):
-        chosen = decide(model, shares.usual_schedule(kind, float(rules)))
+        chosen = decide(model, shares.usual_schedule(kind, rules))
         layers = {id(layer): layer for _, layer in walk(model, keras_)}
         chosen = shares.share_out(chosen, layers, float(rules), keras_)
     else:

@@ -16,7 +16,7 @@ from tfprune.schedules import (
 )
 
 
-def usual_schedule(kind: str, sparsity: float) -> PruningSchedule:
+def usual_schedule(kind: str, sparsity: Any) -> PruningSchedule:
     """Return the schedule for one who names a sparsity only.
 
     Gradual over the run in Keras 3; at once in tf_keras, as tfmot's wrappers must know their steps
@@ -24,7 +24,7 @@ def usual_schedule(kind: str, sparsity: float) -> PruningSchedule:
 
     Args:
         kind: "keras" or "tf_keras".
-        sparsity: fraction of zeros at the end.
+        sparsity: fraction of zeros at the end, a number.
 
     Raises:
         ValueError: it is out of range.
