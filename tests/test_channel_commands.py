@@ -133,6 +133,60 @@ def test_existing_files_stay_and_no_work_is_done(net, tmp_path, monkeypatch, nam
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_existing_files_are_replaced_by_an_option(net, tmp_path):
+    out = tmp_path / "small.keras"
+    out.write_text("old")
+    assert "(`--overwrite`)" in call("shrink", net, "--params", "0.5", "--out", out).stderr
+
+
+def test_a_model_may_be_replaced_by_its_smaller_self(net, tmp_path):
+    path = tmp_path / "net.keras"
+    path.write_bytes(net.read_bytes())
+    before = path.stat().st_size
+    result = call("shrink", path, "--params", "0.5", "--out", path, "--overwrite")
+    assert result.exit_code == 0
+    after = path.stat().st_size
+    sizes = " ".join(result.stdout.split("file ")[-1].split())
+    assert sizes == f"{before:,} -> {after:,} ({after / before:.1%})"
+    assert after < before
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--report", "{out}"), "--out and --report name the same file"),
+        (("--tflite", "{folder}/../{name}/small.keras"), "--out and --tflite name the same"),
+        (("--report", "{model}", "--overwrite"), "MODEL and --report name the same file"),
+    ],
+)
+def test_one_file_cannot_be_two(net, tmp_path, monkeypatch, options, words):
+    monkeypatch.setattr(keras.models, "load_model", lambda *_: pytest.fail("it went to work"))
+    out = tmp_path / "small.keras"
+    names = {"out": out, "folder": tmp_path, "name": tmp_path.name, "model": net}
+    options = [option.format(**names) for option in options]
+    result = call("shrink", net, "--params", "0.5", "--out", out, *options)
+    assert result.exit_code == 2
+    assert words in " ".join(result.stderr.replace("│", " ").split())
+    assert not list(tmp_path.iterdir())
+
+
+def own_loss(y, p):
+    return keras.ops.mean(p, -1)
+
+
+def test_a_loss_of_the_users_own_is_left_out_with_a_note(net, tmp_path):
+    model = keras.models.load_model(net)
+    model.compile("adam", own_loss)
+    path, out = tmp_path / "own.keras", tmp_path / "small.keras"
+    model.save(path)
+    result = call("shrink", path, "--params", "0.5", "--out", out)
+    assert result.exit_code == 0
+    assert result.stderr.startswith("Note: the model is loaded without its loss")
+    assert "own_loss" in result.stderr
+    assert not keras.models.load_model(out).compiled
+    assert call("count", path).stderr == ""
+
+
 def test_overwrite_replaces_them(net, tmp_path):
     out = tmp_path / "s.keras"
     out.write_text("old")
@@ -190,6 +244,22 @@ def test_files_that_are_no_models_are_refused(tmp_path, command):
     result = call(command, file, *out)
     assert (result.exit_code, result.stdout) == (1, "")
     assert "weights.keras" in result.stderr
+
+
+@keras.saving.register_keras_serializable("test_channel_commands")
+class Gone(layers.Layer):
+    """A layer that the process which loads the file does not know."""
+
+
+def test_a_model_that_cannot_be_built_is_to_be_loaded_in_python(tmp_path, monkeypatch):
+    path = tmp_path / "own.keras"
+    keras.Sequential([keras.Input((4,)), Gone()]).save(path)
+    custom = keras.saving.get_custom_objects()
+    monkeypatch.delitem(custom, "test_channel_commands>Gone")
+    monkeypatch.delattr("test_channel_commands.Gone", raising=False)
+    result = call("count", path)
+    assert result.exit_code == 1
+    assert "pass the model itself to the function of tfprune" in result.stderr
 
 
 def test_a_wrapped_model_is_counted_but_not_shrunk(net, tmp_path):

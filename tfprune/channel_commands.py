@@ -5,13 +5,14 @@ from __future__ import annotations
 import enum
 import pathlib
 import warnings
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from tfprune.console import reported, without_native_chatter
+from tfprune.console import note, reported, without_native_chatter
 
 SHRINK_EXAMPLES = (
     "Examples:\n\n$ tfprune shrink model.keras --macs 0.5 --out small.keras\n\n"
@@ -81,6 +82,19 @@ def _one_target(**given: Any) -> dict[str, Any]:
             f"{', '.join(chosen) or 'none of them'}"
         )
     return chosen
+
+
+def _require_distinct(paths: dict[str, pathlib.Path | None]) -> None:
+    """Raise if two options name one file: the one would replace the other."""
+    met: dict[pathlib.Path, str] = {}
+    for name, path in paths.items():
+        if path is None:
+            continue
+        other = met.setdefault(path.resolve(), name)
+        if other != name:
+            raise typer.BadParameter(
+                f"{other} and {name} name the same file; give each its own. Received: {str(path)!r}"
+            )
 
 
 def shrink(
@@ -171,6 +185,9 @@ def shrink(
     )
     if out.suffix.lower() != ".keras":
         raise typer.BadParameter(f"--out names a .keras file. Received: {str(out)!r}")
+    _require_distinct({"--out": out, "--report": report, "--tflite": tflite})
+    _require_distinct({"MODEL": model, "--report": report, "--tflite": tflite})
+    notes: list[str] = []
     with reported(), without_native_chatter():
         from tfprune.files import check_target, write_whole
 
@@ -182,8 +199,10 @@ def shrink(
 
             samples = None if data is None else read_samples(data)
             status.update("Loading the model")
+            whole = load_model(model, say=notes.append)
+            before = model.stat().st_size  # it may be the file that is written
             small, told = shrink_model(
-                load_model(model),
+                whole,
                 **target,
                 importance=importance.value,
                 scope=scope.value,
@@ -207,10 +226,12 @@ def shrink(
                 export_tflite(small, tflite, overwrite=overwrite)
         console = Console()
         console.print(told)
-        before, after = model.stat().st_size, out.stat().st_size
+        after = out.stat().st_size
         console.print(f"file        {before:>15,} -> {after:>15,}  ({after / before:.1%})")
         if tflite is not None:
             console.print(f".tflite     {'':>15}    {tflite.stat().st_size:>15,} bytes, verified")
+    for text in notes:  # after what could hold it back or write over it
+        note(text)
 
 
 def count(
@@ -236,7 +257,7 @@ def count(
         with Console(stderr=True).status("Loading TensorFlow"):
             from tfprune.count import count as count_model
 
-            result = count_model(load_model(model), shapes or None)
+            result = count_model(load_model(model, compiled=False), shapes or None)
         if as_json:
             typer.echo(result.to_json())
         else:
@@ -250,8 +271,14 @@ def _shape(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def load_model(path: pathlib.Path) -> Any:
-    """Return the model in a file, compiled as it was if that can be made again."""
+def load_model(path: pathlib.Path, compiled: bool = True, say: Callable = note) -> Any:
+    """Return the model in a file, compiled as it was if that can be made again.
+
+    Args:
+        path: of the file.
+        compiled: False if it is not needed.
+        say: told if it cannot be made again: a loss of the user's own, perhaps.
+    """
     from tfprune.variants import model_file
 
     source = model_file.check_file(path)
@@ -259,6 +286,13 @@ def load_model(path: pathlib.Path) -> Any:
         # Of a model that was compiled and never trained.
         warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
         try:
-            return model_file.load(source, compiled=True)
-        except ValueError:  # a loss of the user's own, perhaps; else the error comes again
-            return model_file.load(source)
+            return model_file.load(source, compiled=compiled)
+        except ValueError as error:
+            model = model_file.load(source)  # or the error comes again
+            first = str(error.__cause__ or error).strip().splitlines()[0]
+            say(
+                "Note: the model is loaded without its loss, metrics and optimizer, which cannot "
+                f"be made again here ({first}). Call `compile` on what is written before you train "
+                "it on, or work in Python, where they are defined."
+            )
+            return model

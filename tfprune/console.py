@@ -30,7 +30,12 @@ def reported() -> Iterator[None]:
 
 def complain(message: str) -> None:
     """Print a line on stderr, in red if it is a terminal."""
-    Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+    note(message, "red")
+
+
+def note(message: str, style: str | None = None) -> None:
+    """Print a line on stderr, as it is."""
+    Console(stderr=True).print(message, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -55,8 +55,8 @@ def check_target(path: str | os.PathLike, overwrite: bool = False) -> pathlib.Pa
         )
     if os.path.lexists(target) and not overwrite:
         raise FileExistsError(
-            f"The file {str(target)!r} exists and is left as it is. Pass `overwrite=True` to "
-            f"replace it, or choose another path. Received: path={str(path)!r}"
+            f"The file {str(target)!r} exists and is left as it is. Pass `overwrite=True` "
+            f"(`--overwrite`) to replace it, or choose another path. Received: path={str(path)!r}"
         )
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(

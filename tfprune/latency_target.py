@@ -40,6 +40,22 @@ def require_tensorflow() -> None:
         )
 
 
+def require_fixed(model: keras.Model) -> None:
+    """Raise unless the inputs have one size, for which a file can be measured.
+
+    Raises:
+        ValueError: a length besides the batch is open.
+    """
+    for tensor in model.inputs:
+        if None in tensor.shape[1:]:
+            raise ValueError(
+                "`latency_ms` measures files for one size of the inputs, and the model leaves it "
+                f"open. Build it with a fixed `keras.Input`, shrink that, and cut this one in the "
+                "same way by `tfprune.replay(model, report.history)`; or use `macs=`. "
+                f"Received: input '{tensor.name}' {tuple(tensor.shape)}"
+            )
+
+
 def measure(model: keras.Model) -> float:
     """Return the milliseconds of one run of the model's float32 file here: half are faster."""
     with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -101,12 +102,13 @@ def shrink(
     goal = targets.target(channels=channels, macs=macs, params=params, latency_ms=latency_ms)
     limits = _limits(max_ratio, min_channels, round_to)
     _require("scope", scope, ("global", "local"))
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"`steps` is a whole number, 1 or more. Received: steps={steps!r}")
+    steps = _whole("steps", steps)
     scoring.check(importance, data)
     if goal.kind == "latency_ms":
         latency_target.require_tensorflow()
     model = admit(model)
+    if goal.kind == "latency_ms":
+        latency_target.require_fixed(model)
     scorer = Scorer(importance, model, data, seed)
     read = structure.read(model)
     choice = Choice(read, targets.candidates(read, layers, ignore), scope, limits)
@@ -129,15 +131,21 @@ def shrink(
 
 
 def _limits(max_ratio: Any, min_channels: Any, round_to: Any) -> Limits:
-    for name, value in (("min_channels", min_channels), ("round_to", round_to)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"`{name}` is a whole number, 1 or more. Received: {name}={value!r}")
-    if isinstance(max_ratio, bool) or not 0 < max_ratio <= 1:
-        raise ValueError(
-            "`max_ratio` is the largest fraction of a layer's channels to remove, above 0 and at "
-            f"most 1. Received: max_ratio={max_ratio!r}"
+    least, multiple = _whole("min_channels", min_channels), _whole("round_to", round_to)
+    number = isinstance(max_ratio, numbers.Real) and not isinstance(max_ratio, bool)
+    if not number or not 0 < float(max_ratio) <= 1:
+        raise (ValueError if number else TypeError)(
+            "`max_ratio` is the largest fraction of a layer's channels to remove, a number above 0 "
+            f"and at most 1. Received: max_ratio={max_ratio!r} (of type {type(max_ratio).__name__})"
         )
-    return Limits(float(max_ratio), min_channels, round_to)
+    return Limits(float(max_ratio), least, multiple)
+
+
+def _whole(name: str, value: Any) -> int:
+    """Return a number as an int, one of numpy too."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise ValueError(f"`{name}` is a whole number, 1 or more. Received: {name}={value!r}")
+    return int(value)
 
 
 def _require(name: str, value: Any, known: tuple[str, ...]) -> None:

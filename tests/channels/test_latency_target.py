@@ -106,6 +106,22 @@ def test_another_backend_is_refused_before_any_work(monkeypatch, clock):
     assert not clock
 
 
+def test_an_open_size_is_refused_before_any_work(clock):
+    given = keras.Input((None, 8, 2), name="image")
+    x = layers.Conv2D(4, 3, name="conv1")(given)
+    model = keras.Model(given, layers.Conv2D(3, 1)(x))
+    with pytest.raises(ValueError, match=r"fixed `keras.Input`.*'image' \(None, None, 8, 2\)"):
+        tfprune.shrink(model, latency_ms=1.0)
+    assert not clock
+
+
+def test_a_model_that_is_fast_enough_is_told_in_the_report(clock):
+    _, report = tfprune.shrink(network(), latency_ms=2.0)
+    assert report.notes == (
+        "nothing was removed: the model takes 1.797 ms, and latency_ms=2 was asked for",
+    )
+
+
 def test_measured_on_this_machine(monkeypatch):
     """A target between the whole model and the smallest is met by what was measured."""
     monkeypatch.setattr(latency_target, "RUNS", 20)

@@ -10,6 +10,7 @@ from channels.gate import pass_gate
 from channels.graphs.cases import conv, families_of, finish, frozen_in, image
 from tfprune.channels.rules import table
 from tfprune.channels.structure import read
+from tfprune.channels.track import untracked
 
 
 @keras.saving.register_keras_serializable("channels")
@@ -162,3 +163,31 @@ def test_names_of_inputs_and_layers_stay():
     assert [one.name for one in small.layers] == [one.name for one in model.layers]
     assert small.inputs[1].name == "other"
     assert small({"first": np.ones((1, 5)), "other": np.ones((1, 5))}).shape == (1, 3)
+
+
+@pytest.fixture
+def mistaken():
+    """Teach a rule that returns something, which is forgotten afterwards."""
+    yield lambda found: tfprune.channel_rule(Scale)(lambda visit: found)
+    table._LAYERS.pop(Scale, None)
+
+
+@pytest.mark.parametrize("found", [None, [], 3, "two tracks"])
+def test_a_rule_that_does_not_return_what_comes_out(scaled, mistaken, found):
+    track = untracked((None, 4))
+    mistaken([track, track] if found == "two tracks" else found)
+    message = r"rule of Scale must return a track for each output.*here 1.*Received: .*for 's'"
+    with pytest.raises(TypeError, match=message):
+        tfprune.shrink(scaled, channels=0.5)
+
+
+def test_such_a_rule_inside_another_layer():
+    class WithShape(Scale):
+        def compute_output_shape(self, shape):
+            return shape
+
+    tfprune.channel_rule(WithShape)(lambda visit: None)
+    given = keras.Input((3, 4))
+    x = layers.TimeDistributed(WithShape(), name="s")(layers.Dense(4)(given))
+    with pytest.raises(TypeError, match="rule of WithShape must return a track"):
+        tfprune.shrink(keras.Model(given, layers.Dense(2)(x)), channels=0.5)

@@ -60,6 +60,8 @@ def test_values_out_of_range(untouched, arguments, message):
         ({"macs": 0.5, "ignore": "conv1"}, r"a list of layer names.*ignore='conv1'"),
         ({"macs": 0.5, "layers": [1]}, r"holds layer names.*layers=\[1\]"),
         ({"macs": 0.5, "importance": 3}, "a name or a function.*of type int"),
+        ({"macs": 0.5, "max_ratio": "0.5"}, r"a number above 0.*max_ratio='0.5' \(of type str"),
+        ({"macs": 0.5, "max_ratio": True}, "max_ratio=True"),
     ],
 )
 def test_values_of_the_wrong_type(untouched, arguments, message):
@@ -146,6 +148,26 @@ def test_a_file_that_holds_no_history(untouched, tmp_path, content):
     path.write_text(content)
     with pytest.raises(ValueError, match=r"no JSON|holds no history"):
         tfprune.replay(untouched, path)
+
+
+def test_numbers_of_numpy(small_model):
+    given = {"round_to": np.int64(4), "min_channels": np.int32(2), "steps": np.uint8(2)}
+    small, _ = tfprune.shrink(small_model, macs=0.5, max_ratio=np.float32(0.75), **given)
+    assert small.get_layer("wide").units % 4 == 0
+    with pytest.raises(ValueError, match="`steps` is a whole number"):
+        tfprune.shrink(small_model, macs=0.5, steps=np.float64(2))
+
+
+def test_a_history_that_leaves_nothing_of_a_layer(untouched):
+    entry = next(
+        one
+        for one in tfprune.shrink(untouched, channels={"wide": 0.5})[1].history
+        if one["layer"] == "wide"
+    )
+    all_but_one = entry | {"removed": list(range(1, entry["of"]))}
+    assert tfprune.replay(untouched, [all_but_one]).get_layer("wide").units == 1
+    with pytest.raises(ValueError, match=r"removes all 32 channels of 'wide'.*at least one"):
+        tfprune.replay(untouched, [all_but_one, entry | {"removed": [0]}])
 
 
 def test_positions_beyond_the_layer(untouched):

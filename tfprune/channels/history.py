@@ -56,8 +56,8 @@ def replay(model: keras.Model, done: History | str | os.PathLike) -> keras.Model
     Example: `small = tfprune.replay(fresh_model, "shrink.json")`
 
     Raises:
-        ValueError: the history does not fit the model, the file holds none, or the model is one
-            that `shrink` refuses.
+        ValueError: the history does not fit the model or leaves nothing of a layer, the file holds
+            none, or the model is one that `shrink` refuses.
         OSError: the file cannot be read.
     """
     entries = _entries(done)
@@ -81,7 +81,15 @@ def replay(model: keras.Model, done: History | str | os.PathLike) -> keras.Model
                 f"{structure.atoms.reason(ids) or 'it is the only one'}."
             )
         chosen.append(atom)
-    small, surgeon = structure.without(np.unique(np.concatenate(chosen)))
+    removed = np.unique(np.concatenate(chosen))
+    for place, left in zip(structure.atoms.places, structure.atoms.lengths(removed), strict=True):
+        if left == 0:
+            raise ValueError(
+                f"The history removes all {place.ids.size} channels of '{place.layer}', and a "
+                "layer keeps at least one. `shrink` writes no such history: was it changed, or put "
+                f"together from several? Received: {len(entries)} entries"
+            )
+    small, surgeon = structure.without(removed)
     compile_like(model, small, surgeon.pairs, surgeon)
     return small
 

@@ -390,11 +390,28 @@ class _Visitor:
         if getattr(layer, "quantization_mode", None) or getattr(layer, "lora_enabled", False):
             return visit.give_up(f"'{visit.path}' holds its weights in another form (int8 or LoRA)")
         _freeze_masks(visit)
-        tracks = rule(visit)
-        tracks = [tracks] if isinstance(tracks, Track) else list(tracks)
+        tracks = returned(rule(visit), visit)
         if not all(map(_fits, tracks, visit.shapes)):
             return visit.give_up(f"'{visit.path}' is called in a way that is not known")
         return tracks
+
+
+def returned(found: Any, visit: Visit) -> list[Track]:
+    """Return the tracks that a rule has returned.
+
+    Raises:
+        TypeError: it is no track, or not one for each output.
+    """
+    tracks = [found] if isinstance(found, Track) else found
+    listed = isinstance(tracks, (list, tuple)) and all(isinstance(t, Track) for t in tracks)
+    if not listed or len(tracks) != len(visit.shapes):
+        raise TypeError(
+            f"The rule of {type(visit.layer).__name__} must return a track for each output of the "
+            f"layer, here {len(visit.shapes)}: `return visit.track` if the channels come out as "
+            "they went in, `return visit.along(ids)` if the layer makes them. "
+            f"Received: {found!r} for '{visit.path}'"
+        )
+    return list(tracks)
 
 
 _MASKS = ("mask", "attention_mask", "query_mask", "key_mask", "value_mask")

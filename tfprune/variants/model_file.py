@@ -80,8 +80,8 @@ def load(path: pathlib.Path, compiled: bool = False) -> Any:
         first = next((line for line in str(error).splitlines() if line.strip()), "")
         raise ValueError(
             f"The model in {str(path)!r} cannot be built: {first or type(error).__name__}. If it "
-            "has classes of your own, load it in Python and pass it on, as in "
-            "`tfprune.export_variants(model, out)`. "
+            "has classes of your own, load it in Python, where they are defined, and pass the "
+            "model itself to the function of tfprune. "
             f"Received: a file of Keras {version or 'of unknown version'}"
         ) from error
 

@@ -11,7 +11,7 @@ from keras import layers
 from tfprune.channels.graph import Call
 from tfprune.channels.rules import table
 from tfprune.channels.rules.elementwise import activate
-from tfprune.channels.tracing import Visit
+from tfprune.channels.tracing import Visit, returned
 from tfprune.channels.track import Track, known
 
 _GATES = {
@@ -158,6 +158,5 @@ def time_distributed(visit: Visit) -> list[Track]:
     inner.owner = visit.layer
     inner.shapes = [(s[0], *s[2:]) for s in visit.shapes]
     inner.repeats = visit.repeats * (known(track.shape)[1])
-    found = rule.trace(inner)
-    found = [found] if isinstance(found, Track) else found
+    found = returned(rule.trace(inner), inner)
     return [Track(shape, one.ids[:, None]) for shape, one in zip(visit.shapes, found, strict=True)]
