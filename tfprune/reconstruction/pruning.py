@@ -56,7 +56,7 @@ def prune_one_shot(
             have patterns of their own.
         recalibrate_norms: measure the statistics of batch normalization anew at the end (see
             `tfprune.recalibrate_batch_norm`). Off, since refitted outputs are near to what the
-            norms expect: it cost ResNet-8 one to two points.
+            norms expect: it cost ResNet-8 one to four points.
         progress: draw a bar on the standard error, if that is a terminal.
 
     Returns:
