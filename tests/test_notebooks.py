@@ -17,7 +17,9 @@ import tfprune
 FOLDER = pathlib.Path(__file__).parent.parent / "notebooks"
 LIGHT = {
     "01_prune_and_export.ipynb": {"DENSE_EPOCHS": 3, "PRUNED_EPOCHS": 3},
+    "02_structured_2_4.ipynb": {"DENSE_EPOCHS": 3, "PRUNED_EPOCHS": 3},
     "03_channel_pruning.ipynb": {"EPOCHS": 4, "TUNING": 2},
+    "04_sensitivity_and_budget.ipynb": {"DENSE_EPOCHS": 5, "PRUNED_EPOCHS": 2, "TRIALS": 2},
 }
 
 
@@ -117,6 +119,31 @@ def test_channel_pruning_runs(tmp_path, execute):
         "one-layer-cut.tflite",
         "slimmed.tflite",
     }
+
+
+@pytest.mark.slow
+def test_structured_2_4_runs(tmp_path, execute):
+    notebook = execute("02_structured_2_4.ipynb")
+    assert "'conv1', asked for by name, cannot be pruned" in text_of(notebook, "refused")
+    assert "zeros in a group of four: [2]" in text_of(notebook, "picture")
+    (difference,) = re.findall(r"difference: ([\d.e+-]+)", text_of(notebook, "permute"))
+    assert float(difference) < 1e-3
+    found = re.findall(r"([\d,]+) bytes in gzip", text_of(notebook, "export"))
+    dense, pruned = (int(size.replace(",", "")) for size in found)
+    assert pruned < 0.7 * dense
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"dense.tflite", "2-4.tflite"}
+
+
+@pytest.mark.slow
+def test_sensitivity_and_budget_runs(tmp_path, execute):
+    notebook = execute("04_sensitivity_and_budget.ipynb")
+    for cell_id in ("heat", "allocation", "curve"):
+        assert any("image/png" in out.get("data", {}) for out in outputs_of(notebook, cell_id))
+    found = re.findall(r"\w+ +([\d,]+) bytes", text_of(notebook, "export"))
+    dense, pruned = (int(size.replace(",", "")) for size in found)
+    assert pruned < 0.7 * dense
+    trials = json.loads((tmp_path / "run" / "search" / "search.json").read_text())
+    assert len(trials["trials"]) == 2
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.ipynb")), ids=lambda path: path.name)
