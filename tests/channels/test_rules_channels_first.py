@@ -101,7 +101,9 @@ def test_convolutional_recurrent_with_states(tmp_path):
 
 
 def test_depth_to_space(tmp_path):
-    x = keras.Input((2, 4, 4))
+    # Maps of 7 and 14: where as many channels are left as a map is wide, Keras on TensorFlow adds
+    # the bias along the wrong axis (`keras.ops.add` takes it for that of `channels_last`).
+    x = keras.Input((2, 9, 9))
     h = layers.Conv2D(12, 3, **FIRST, name="a")(x)
     h = keras.ops.depth_to_space(h, 2, data_format="channels_first")
     h = layers.Conv2D(5, 1, **FIRST, name="b")(h)

@@ -81,6 +81,16 @@ def test_other_layers_keep_multiples_and_minimums():
     assert [small.get_layer(name).filters for name in "pqc"] == [3, 5, 8]
 
 
+def test_what_another_named_layer_loses_counts():
+    def score(rows):  # the channels of `q` are worth less than those of `p`
+        return np.where(np.arange(len(rows)) < 4, 2.0, 1.0)
+
+    # Two of `p` go for its own ratio; so that `c` loses four, not three more of `q`.
+    ratios = {"p": 0.5, "c": 0.5}
+    small, _ = tfprune.shrink(sum_of_two(4, 4), channels=ratios, importance=score)
+    assert [small.get_layer(name).filters for name in "pqc"] == [2, 2, 4]
+
+
 def test_layers_that_are_named_together_are_rounded_together():
     # 7 = 4 + 3 and 5 = 4 + 1: `c` keeps a multiple of 4 only if both lose what is odd.
     small, _ = tfprune.shrink(sum_of_two(7, 5), channels={"p": 0.5, "q": 0.3}, round_to=4)
