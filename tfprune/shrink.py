@@ -54,7 +54,8 @@ def shrink(
         model: a Sequential or Functional model of Keras 3, nested ones and shared layers included;
             or of tf_keras, which is taken over into Keras 3 first, uncompiled.
         channels: fraction of all channels to remove, or {layer name: fraction} for chosen layers.
-        macs: fraction of the multiply-accumulates to keep, such as 0.5.
+        macs: fraction of the multiply-accumulates to keep, such as 0.5. Where the model leaves
+            lengths open they count as 1, and a note in the report says how to do better.
         params: fraction of the parameters to keep.
         latency_ms: milliseconds that the exported float32 `.tflite` may take on this machine, the
             median of some runs. Up to six files are exported and measured meanwhile.
