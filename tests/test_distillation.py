@@ -1,4 +1,4 @@
-"""Keras's own `Distiller` trains a wrapped student; its masks, report and files are the usual ones."""
+"""Keras's own `Distiller` trains a wrapped student; masks, report and files are the usual ones."""
 
 import keras
 import numpy as np
