@@ -46,6 +46,7 @@ HOUSE = (
         "conversion",
         "decisions",
         "shares",
+        "paths",
         "cloning",
         "wrapper",
         "keras3",

@@ -8,7 +8,7 @@ import dataclasses
 import numbers
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from tfprune import decisions, patterns, shares
@@ -16,6 +16,7 @@ from tfprune import rules as rules_
 from tfprune.criteria import Criterion
 from tfprune.decisions import Decision
 from tfprune.family import family, require_family, room
+from tfprune.paths import walk
 from tfprune.rules import Rule
 from tfprune.schedules import ConstantSparsity, PruningSchedule
 from tfprune.schedules import get as get_schedule
@@ -276,16 +277,6 @@ def _wrap_model(model: Any, chosen: dict[int, Decision], keras_: Any) -> Any:
     decisions.remember(pruned, made)
     _warn_of_skipped(made)
     return pruned
-
-
-def walk(model: Any, keras_: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (path, layer) for the layers of a model and of the models nested in it."""
-    for layer in model.layers:
-        path = prefix + layer.name
-        if keras_.is_graph(layer):
-            yield from walk(layer, keras_, path + "/")
-        elif type(layer).__name__ != "InputLayer":
-            yield path, layer
 
 
 def _decide(layer: Any, path: str, plan: _Plan, keras_: Any) -> Decision:

@@ -14,7 +14,7 @@ from rich.table import Table
 from tfprune.channels import running
 from tfprune.channels.batches import Batches
 from tfprune.family import room
-from tfprune.prune import walk
+from tfprune.paths import walk
 from tfprune.results import Result
 
 

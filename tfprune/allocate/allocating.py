@@ -12,8 +12,8 @@ from tfprune.allocate import savings
 from tfprune.allocate.result import AllocatedLayer, Allocation
 from tfprune.allocate.savings import Savings
 from tfprune.family import family, require_family, room
+from tfprune.paths import walk
 from tfprune.patterns import NM, Pattern
-from tfprune.prune import walk
 from tfprune.schedules import PruningSchedule, check_sparsity
 from tfprune.sensitivity import Sensitivity
 

@@ -28,8 +28,8 @@ from tfprune.export.xnnpack.verdict import FAST, WRONG, judge
 from tfprune.family import family, room
 from tfprune.latency import FastPath
 from tfprune.layouts import Layout
+from tfprune.paths import walk
 from tfprune.patterns import Pattern
-from tfprune.prune import walk
 from tfprune.weightfiles.sparse_tensor import encoded_bytes
 
 LEVELS = (*np.arange(0.05, 0.9, 0.05).tolist(), *(1.0 - np.geomspace(0.1, 0.001, 14)).tolist())

@@ -9,19 +9,19 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfprune import masks, patterns, registry
+from tfprune import masks, patterns
 from tfprune.channels import structure
 from tfprune.channels.admission import admit
 from tfprune.channels.compilation import compile_like
 from tfprune.channels.structure import NOTHING, Structure
 from tfprune.channels.surgery import Surgeon
 from tfprune.channels.tracing import Place, reads_none
-from tfprune.family import family, room
+from tfprune.family import family
+from tfprune.paths import weights_for
 from tfprune.patterns import NM
 from tfprune.permutation.climbing import Grouped, climb
 from tfprune.permutation.rearranging import Rearrangement, positions
 from tfprune.permutation.result import PermutationReport, PermutedWeight
-from tfprune.prune import walk
 from tfprune.registry import PrunableWeight
 from tfprune.strip import pruned_layers
 
@@ -136,16 +136,9 @@ def _targets(read: Structure, surgeon: Surgeon, pattern: NM) -> Iterator[_Target
     for place in read.atoms.places:
         by_variable.setdefault(id(place.variable), []).append(place)
     fixed = _not_copied(read, surgeon)
-    seen: set[int] = set()
-    for path, layer in walk(read.model, room("keras")):
-        if id(layer) in seen or registry.reason_against(layer) is not None:
-            continue
-        seen.add(id(layer))
-        for weight in registry.prunable_weights(layer):
-            shape = tuple(weight.variable.shape)
-            if pattern.reason_against(shape, weight.layout) is None:
-                places = by_variable.get(id(weight.variable), [])
-                yield _target(read, path, weight, places, fixed)
+    for path, _, weight in weights_for(read.model, pattern):
+        places = by_variable.get(id(weight.variable), [])
+        yield _target(read, path, weight, places, fixed)
 
 
 def _not_copied(read: Structure, surgeon: Surgeon) -> np.ndarray:

@@ -9,13 +9,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfprune import masks, registry
+from tfprune import masks
 from tfprune.channels.batches import Batch
 from tfprune.evaluation import Judge
-from tfprune.family import room
 from tfprune.metrics import Metric
+from tfprune.paths import weights_for
 from tfprune.patterns import Pattern
-from tfprune.prune import walk
 from tfprune.registry import PrunableWeight
 from tfprune.sensitivity.reruns import Reruns
 
@@ -90,16 +89,10 @@ class Bench:
 
 
 def _trials(model: keras.Model, pattern: Pattern, layers: Sequence[str] | None) -> list[Trial]:
-    found: list[Trial] = []
-    seen: set[int] = set()
-    for path, layer in walk(model, room("keras")):
-        if id(layer) in seen or registry.reason_against(layer) is not None:
-            continue
-        seen.add(id(layer))
-        for weight in registry.prunable_weights(layer):
-            shape = tuple(weight.variable.shape)
-            if pattern.reason_against(shape, weight.layout) is None:
-                found.append(Trial(path, layer, weight, weight.variable.numpy()))
+    found = [
+        Trial(path, layer, weight, weight.variable.numpy())
+        for path, layer, weight in weights_for(model, pattern)
+    ]
     known = list(dict.fromkeys(trial.path for trial in found))
     for name in layers or ():
         if name not in known:

@@ -7,14 +7,13 @@ and only what depends on the changed layer is computed anew, as a graph of its o
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops, tree
 
-from tfprune.channels import graph
+from tfprune.channels import graph, running
 from tfprune.cloning import is_graph, leaves
 
 
@@ -43,7 +42,7 @@ class Reruns:
             for head, array in zip(self._heads, inputs, strict=True)
         }
         for call in self._calls:
-            self._run(call, values)
+            _run(call, values)
         return values
 
     def outputs(self, values: dict[int, Any]) -> Any:
@@ -80,24 +79,16 @@ class Reruns:
         def run(tensors: list) -> list:
             found = dict(zip(needed, tensors, strict=True))
             for call in calls:
-                self._run(call, found)
+                _run(call, found)
             return [found[one] for one in given]
 
         return _compiled(run), list(needed), given
 
-    @staticmethod
-    def _run(call: graph.Call, values: dict[int, Any]) -> None:
-        """Run one call in inference mode and put its outputs among the values."""
 
-        def value(x: Any) -> Any:
-            return values[id(x)] if graph.is_tensor(x) else x
-
-        args = tree.map_structure(value, call.args) or ()
-        kwargs = tree.map_structure(value, call.kwargs) or {}
-        if "training" in inspect.signature(call.operation.call).parameters:
-            kwargs["training"] = False
-        results = tree.flatten(call.operation(*args, **kwargs)) or []
-        values.update({id(x): r for x, r in zip(call.outputs, results, strict=True)})
+def _run(call: graph.Call, values: dict[int, Any]) -> None:
+    """Run one call in inference mode and put its outputs among the values."""
+    results = running.in_inference(call, values)
+    values.update({id(x): r for x, r in zip(call.outputs, results, strict=True)})
 
 
 def _layers_in(operation: Any) -> set[int]:
