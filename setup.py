@@ -42,6 +42,7 @@ setup(
             "benchmarking/page.*",
             "channels/README.md",
             "export/README.md",
+            "reconstruction/README.md",
             "variants/README.md",
             "py.typed",
         ]

@@ -67,7 +67,7 @@ HOUSE = (
         "permutation",
         "recalibration",
     ),
-    ("latency_target", "reconstruction", "sensitivity"),
+    ("latency_target", "reconstruction", "sensitivity", "doctor"),
     ("variants", "shrink", "allocate"),
     ("search",),
     ("quickstart", "console"),

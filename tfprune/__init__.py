@@ -12,7 +12,8 @@ The map of the house (upper floors import lower ones, never the other way round)
   together), `export`, `weightfiles`, `benchmarking`, `count`, `variants`, `shrink`,
   `permutation`, `allocate`, `sensitivity`, `search` (what to prune),
   `reconstruction` (cut without training), `recalibration`
-- commands: `quickstart`, `console`, `channel_commands`, `cli`
+- commands: `quickstart`, `doctor` (what this machine can do), `console`, `channel_commands`,
+  `sensitivity_command`, `cli`
 
 Names are loaded when first used, so that `tfprune --help` need not wait for TensorFlow.
 """
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
         unfreeze_only,
     )
     from tfprune.count import Count, count
+    from tfprune.doctor import Health, doctor
     from tfprune.export import Explanation, ExportResult, explain, export_tflite
     from tfprune.latency import PruneForLatencyOnXNNPack
     from tfprune.patterns import NM, Block, Unstructured
@@ -81,6 +83,7 @@ _HOMES = {
         "unfreeze_only",
     ),
     "count": ("Count", "count"),
+    "doctor": ("Health", "doctor"),
     "export": ("Explanation", "ExportResult", "explain", "export_tflite"),
     "latency": ("PruneForLatencyOnXNNPack",),
     "patterns": ("NM", "Block", "Unstructured"),
@@ -124,6 +127,7 @@ __all__ = [  # noqa: RUF022 -- spelt out for type checkers and `import *`
     "ExportResult",
     "FunctionSchedule",
     "Gradual",
+    "Health",
     "ImpossibleTarget",
     "Iterative",
     "NM",
@@ -153,6 +157,7 @@ __all__ = [  # noqa: RUF022 -- spelt out for type checkers and `import *`
     "benchmark",
     "channel_rule",
     "count",
+    "doctor",
     "explain",
     "export_tflite",
     "export_variants",

@@ -399,6 +399,22 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
     return name, tuple(int(part) for part in parts)
 
 
+@app.command(epilog="Examples:\n\n$ tfprune doctor\n\n$ tfprune doctor --json > health.json")
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Show versions, what this machine can measure, and known problems; 1 if there is one."""
+    from tfprune.doctor import doctor as examine
+
+    health = examine()
+    if as_json:
+        typer.echo(health.to_json())
+    else:
+        Console().print(health)
+    if health.problems:
+        raise typer.Exit(1)
+
+
 app.command(epilog=channel_commands.SHRINK_EXAMPLES)(channel_commands.shrink)
 app.command(epilog=channel_commands.COUNT_EXAMPLES)(channel_commands.count)
 app.command(epilog=sensitivity_command.EXAMPLES)(sensitivity_command.sensitivity)
