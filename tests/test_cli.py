@@ -109,6 +109,7 @@ def test_every_example_of_the_help_texts_can_be_run(monkeypatch, tmp_path):
 
     class Result:
         failed = ()
+        problems = ()
         best = "float32"
         verdict = Verdict("fast", "")
 
@@ -128,8 +129,9 @@ def test_every_example_of_the_help_texts_can_be_run(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     pathlib.Path("model.keras").write_text("a model")
     for commands in (channel_commands, sensitivity_command):
-        monkeypatch.setattr(commands, "load_model", lambda path: path)
+        monkeypatch.setattr(commands, "load_model", lambda path, **_: path)
     monkeypatch.setattr(importlib.import_module("tfprune.count"), "count", record)
+    monkeypatch.setattr(importlib.import_module("tfprune.doctor"), "doctor", record)
     shrink = importlib.import_module("tfprune.shrink")
     monkeypatch.setattr(shrink, "shrink", lambda *_, **options: (record(), Result()))
     measuring = importlib.import_module("tfprune.sensitivity.measuring")

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from tfprune import channel_commands, sensitivity_command
+from tfprune import channel_commands, report_command, sensitivity_command
 from tfprune.console import complain, reported, without_native_chatter
 from tfprune.version import __version__
 
@@ -399,7 +399,7 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
     return name, tuple(int(part) for part in parts)
 
 
-@app.command(epilog="Examples:\n\n$ tfprune doctor\n\n$ tfprune doctor --json > health.json")
+@app.command(epilog="Examples:\n\n$ tfprune doctor\n\n$ tfprune doctor --json")
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
@@ -418,3 +418,4 @@ def doctor(
 app.command(epilog=channel_commands.SHRINK_EXAMPLES)(channel_commands.shrink)
 app.command(epilog=channel_commands.COUNT_EXAMPLES)(channel_commands.count)
 app.command(epilog=sensitivity_command.EXAMPLES)(sensitivity_command.sensitivity)
+app.command(epilog=report_command.EXAMPLES)(report_command.report)
