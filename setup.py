@@ -43,6 +43,7 @@ setup(
             "channels/README.md",
             "export/README.md",
             "reconstruction/README.md",
+            "reporting/page.*",
             "variants/README.md",
             "py.typed",
         ]
@@ -55,6 +56,7 @@ setup(
         "tensorboard>=2.16,<3",
         "ai-edge-litert>=2.0,<3",
         "flatbuffers>=24.3",
+        "jinja2>=3.1,<4",
         "matplotlib>=3.8,<4",
         "pyyaml>=6,<7",
         "rich>=13.7,<16",

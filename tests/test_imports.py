@@ -70,9 +70,9 @@ HOUSE = (
     ("latency_target", "reconstruction", "sensitivity", "doctor"),
     ("variants", "shrink", "allocate"),
     ("search",),
-    ("quickstart", "console"),
+    ("quickstart", "console", "reporting"),
     ("channel_commands",),
-    ("sensitivity_command",),
+    ("sensitivity_command", "report_command"),
     ("cli",),
 )
 FLOORS = {name: number for number, names in enumerate(HOUSE) for name in names}

@@ -12,8 +12,8 @@ The map of the house (upper floors import lower ones, never the other way round)
   together), `export`, `weightfiles`, `benchmarking`, `count`, `variants`, `shrink`,
   `permutation`, `allocate`, `sensitivity`, `search` (what to prune),
   `reconstruction` (cut without training), `recalibration`
-- commands: `quickstart`, `doctor` (what this machine can do), `console`, `channel_commands`,
-  `sensitivity_command`, `cli`
+- commands: `quickstart`, `doctor` (what this machine can do), `reporting` (one page about a run),
+  `console`, `channel_commands`, `sensitivity_command`, `report_command`, `cli`
 
 Names are loaded when first used, so that `tfprune --help` need not wait for TensorFlow.
 """
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from tfprune.registry import PrunableLayer
     from tfprune.regrowth import RigL, SoftPruning
     from tfprune.regularizers import BatchNormRegularizer
+    from tfprune.reporting import Report, report
     from tfprune.rules import Rule
     from tfprune.schedules import (
         ConstantSparsity,
@@ -94,6 +95,7 @@ _HOMES = {
     "registry": ("PrunableLayer",),
     "regrowth": ("RigL", "SoftPruning"),
     "regularizers": ("BatchNormRegularizer",),
+    "reporting": ("Report", "report"),
     "rules": ("Rule",),
     "schedules": (
         "ConstantSparsity",
@@ -142,6 +144,7 @@ __all__ = [  # noqa: RUF022 -- spelt out for type checkers and `import *`
     "PruningSummaries",
     "Recalibration",
     "ReconstructionReport",
+    "Report",
     "RigL",
     "Rule",
     "SearchResult",
@@ -169,6 +172,7 @@ __all__ = [  # noqa: RUF022 -- spelt out for type checkers and `import *`
     "prune_scope",
     "recalibrate_batch_norm",
     "replay",
+    "report",
     "search",
     "sensitivity",
     "shrink",

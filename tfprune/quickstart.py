@@ -29,7 +29,8 @@ from tfprune.files import write_whole
 _MEASURED = 2000  # test images at most for each file: ten thousand take LiteRT minutes
 _FORMATS = {"float32": None, "float16": "float16", "dynamic": "dynamic", "int8": "int8"}
 _TFLITE_FILES = ("dense-float32.tflite", *(f"pruned-{name}.tflite" for name in _FORMATS))
-_FILES = ("model.keras", *_TFLITE_FILES, "report.json")
+# Those of `tfprune report` are about a run, and go when it goes.
+_FILES = ("model.keras", *_TFLITE_FILES, "report.json", "report.html", "report.md")
 
 
 @dataclasses.dataclass(frozen=True)

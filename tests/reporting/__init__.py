@@ -1,0 +1,1 @@
+"""Tests of the page about a run, and what they share."""

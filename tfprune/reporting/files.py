@@ -1,0 +1,196 @@
+"""Exported files on the page: their sizes, their accuracy, and how they ran."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from tfprune.reporting.drawing import bars
+from tfprune.reporting.items import SPEED, VARIANTS, Item, Origin, Pair, Remark, Skipped, Table
+from tfprune.reporting.texts import (
+    count,
+    digits,
+    is_number,
+    millijoules,
+    milliseconds,
+    percent,
+    plain,
+    size,
+)
+
+Figures = Mapping[str, Any]
+
+
+def quickstart(figures: Figures, source: str) -> Iterator[Item]:
+    """Yield the files of `tfprune quickstart`."""
+    rows = figures["variants"]
+    cells = tuple(
+        (
+            *(str(row["name"]), percent(row["accuracy"]), count(row["nonzero"])),
+            *(percent(row["sparsity"]), size(row["raw_bytes"]), size(row["gzip_bytes"])),
+        )
+        for row in rows
+    )
+    columns = ("model", "accuracy", "nonzero", "zeros", "file", "gzip")
+    images = count(figures["test_images"])
+    caption = f"Each file on {images} test images of {figures['dataset']} ({source})"
+    yield Table(VARIANTS, caption, columns, cells, 5)
+    yield from _sizes([(r["name"], r["raw_bytes"], r["gzip_bytes"]) for r in rows], source)
+
+
+def variants(figures: Figures, source: str) -> Iterator[Item]:
+    """Yield the files of `export_variants`, the best one marked; those left out, and why."""
+    done = [row for row in figures["rows"] if row["state"] == "done"]
+    best = next((row for row in done if row["name"] == figures["best"]), None)
+    if best is not None:
+        told = f"{source}: the Keras model, {best['name']}"
+        yield Pair("accuracy", figures["baseline"], best["accuracy"], told)
+        for key, name in (
+            *(("file_bytes", "file_bytes"), ("gzip_bytes", "gzip_bytes")),
+            *(("memory", "peak_memory_bytes"), ("latency", "median_ms")),
+        ):
+            yield Pair(key, None, best[name], f"{source}: {best['name']}")
+    cells = tuple(
+        (
+            str(row["name"]) + (" (best)" if row is best else ""),
+            *(size(row["file_bytes"]), size(row["gzip_bytes"]), percent(row["sparsity"])),
+            *(percent(row["accuracy"]), milliseconds(row["median_ms"])),
+            *(size(row["peak_memory_bytes"]), plain(row["kernels"])),
+        )
+        for row in done
+    )
+    columns = ("variant", "file", "gzip", "zeros", "accuracy", "latency", "memory", "on phones")
+    yield Table(VARIANTS, f"Variants of {figures['model']} ({source})", columns, cells, 6)
+    yield from _sizes([(r["name"], r["file_bytes"], r["gzip_bytes"]) for r in done], source)
+    yield Remark(
+        VARIANTS, f"Best by {figures['objective']}: {plain(figures['best'])}. {figures['choice']}"
+    )
+    for row in figures["rows"]:
+        if row["state"] != "done":
+            yield Skipped(f"variant {row['name']}: {row['state']}", plain(row["reason"]), source)
+    for text in figures["conditions"]:
+        yield Remark(VARIANTS, str(text))
+    for name, version in figures["versions"].items():
+        yield Origin(str(name), plain(version), source)
+
+
+def export(figures: Figures, source: str) -> Iterator[Item]:
+    """Yield a file of `export_tflite`: its weights, its errors, what phones make of it."""
+    name = base(figures["path"])
+    yield Pair("file_bytes", None, figures["file_bytes"], source)
+    yield Pair("gzip_bytes", None, figures["gzip_bytes"], source)
+    cells = tuple(
+        (
+            *(str(row["name"]), count(row["size"]), percent(row["sparsity"])),
+            *(size(row["stored_bytes"]), plain(row["dtype"])),
+            ("sparse: " if row["encoded"] else "dense: ") + str(row["reason"]),
+        )
+        for row in figures["weights"]
+    )
+    columns = ("weight", "values", "zeros", "stored in", "dtype", "encoding")
+    sizes = f"{size(figures['file_bytes'])}, {size(figures['gzip_bytes'])} after gzip"
+    yield Table(VARIANTS, f"Weights in {name}: {sizes} ({source})", columns, cells, 3)
+    verdict = figures["verdict"]
+    yield Remark(VARIANTS, f"{name}, sparse kernels: {verdict['kind']}: {verdict['reason']}")
+    for check in figures["checks"]:
+        error = digits(check["max_rel_error"])
+        yield Remark(
+            VARIANTS,
+            f"{name}, error against Keras, {check['runtime']}: {error} of the largest output",
+        )
+    for note in figures["notes"]:
+        yield Remark(VARIANTS, f"{name}: {note}")
+    for library, version in figures["versions"].items():
+        yield Origin(str(library), plain(version), source)
+
+
+def inspected(figures: Figures, source: str) -> Iterator[Item]:
+    """Yield what `inspect_file` found in a file."""
+    name = base(figures["path"])
+    cells = tuple(
+        (
+            *(str(row["name"]), percent(row["sparsity"]), count(row["size"])),
+            *(plain(row["shape"]), plain(row["dtype"]), plain(row["pattern"])),
+        )
+        for row in figures["weights"]
+    )
+    sizes = f"{size(figures['file_bytes'])}, {size(figures['gzip_bytes'])} after gzip"
+    columns = ("weight", "zeros", "values", "shape", "dtype", "N:M")
+    yield Table(VARIANTS, f"Weights in {name}: {sizes} ({source})", columns, cells, 2)
+
+
+def benchmark(figures: Figures, source: str) -> Iterator[Item]:
+    """Yield the figures of files that ran side by side, the first against the last that ran."""
+    rows = figures["files"]
+    names = [base(row["path"]) for row in rows]
+    last = max((n for n, row in enumerate(rows) if not row["failure"]), default=0)
+    if last > 0:
+        told = f"{source}: {names[0]}, {names[last]}"
+        for key, name in (
+            *(("file_bytes", "file_bytes"), ("gzip_bytes", "gzip_bytes")),
+            *(("memory", "peak_memory_bytes"), ("latency", "median_ms"), ("energy", "energy_mj")),
+        ):
+            yield Pair(key, rows[0][name], rows[last][name], told)
+    cells = tuple(
+        (
+            *(name, milliseconds(row["median_ms"])),
+            _spread(row["p5_ms"], row["p95_ms"]),
+            f"{digits(row['speedup'])}x" if is_number(row["speedup"]) else plain(None),
+            *(milliseconds(row["load_ms"]), size(row["peak_memory_bytes"])),
+            millijoules(row["energy_mj"]) if row["energy_mj"] is not None else _meter(figures),
+        )
+        for name, row in zip(names, rows, strict=True)
+    )
+    columns = ("file", "median", "5 to 95 %, ms", "faster", "load", "memory", "energy")
+    yield Table(SPEED, f"{figures['device']} ({source})", columns, cells, 6)
+    ran = [
+        (n, r["median_ms"]) for n, r in zip(names, rows, strict=True) if is_number(r["median_ms"])
+    ]
+    if ran:
+        told = ", ".join(f"{name} {milliseconds(value)}" for name, value in ran)
+        alt = f"Bars: median latency of each file. {told}."
+        series = {"latency": [value for _, value in ran]}
+        yield bars(SPEED, alt, [name for name, _ in ran], series, "median latency, ms")
+    for name, row in zip(names, rows, strict=True):
+        if row["failure"]:
+            yield Skipped(f"{name}: not measured", str(row["failure"]), source)
+        elif row["wrong"]:
+            yield Remark(SPEED, f"{name}: its outputs are wrong, so its speed means nothing.")
+    yield Remark(SPEED, f"Processor: {figures['cpu']['name']}. Energy: {figures['energy']}.")
+    for note in figures["notes"]:
+        yield Remark(SPEED, str(note))
+    for name, version in figures["versions"].items():
+        yield Origin(str(name), plain(version), source)
+
+
+def _spread(low: Any, high: Any) -> str:
+    return f"{digits(low)} to {digits(high)}" if is_number(low) else plain(None)
+
+
+def _meter(figures: Figures) -> str:
+    return str(figures["energy"]) if str(figures["energy"]).startswith("no meter") else plain(None)
+
+
+def _sizes(rows: Sequence[tuple[Any, Any, Any]], source: str) -> Iterator[Item]:
+    known = [row for row in rows if is_number(row[1]) and is_number(row[2])]
+    if known:
+        told = ", ".join(f"{name} {size(raw)}, gzip {size(packed)}" for name, raw, packed in known)
+        yield bars(
+            VARIANTS,
+            f"Bars: size of each file, as it is and after gzip. {told} ({source}).",
+            [str(name) for name, _, _ in known],
+            {
+                "file": [raw / 1024 for _, raw, _ in known],
+                "gzip": [packed / 1024 for *_, packed in known],
+            },
+            "KiB",
+        )
+
+
+def base(path: Any) -> str:
+    """Return the name of a file without its folder, whatever system wrote the path.
+
+    Example: `base("C:\\\\out\\\\a.tflite")` is "a.tflite".
+    """
+    return os.path.basename(str(path).replace("\\", "/"))

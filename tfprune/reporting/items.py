@@ -1,0 +1,99 @@
+"""What a page is made of: figures before and after, tables, pictures, sentences."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+LAYERS = "Sparsity of each layer"
+SIZES = "Parameters and MACs"
+TRAINING = "Sparsity and accuracy over training"
+SENSITIVITY = "Sensitivity"
+CHANNELS = "Channel widths"
+VARIANTS = "Exported files"
+SPEED = "Latency, memory and energy"
+SEARCH = "Search"
+OTHER = "Other results"
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """One figure before and after; None where it is not known.
+
+    Attributes:
+        figure: a key of `tfprune.reporting.pairs.ROWS`.
+        before: of the dense model, in the unit of that row.
+        after: of the pruned one.
+        source: where the two come from.
+    """
+
+    figure: str
+    before: float | None
+    after: float | None
+    source: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Rows under a caption; the first cell of a row names it.
+
+    Attributes:
+        section: heading under which it stands.
+        caption: what it shows.
+        columns: their titles.
+        rows: texts, as many as columns.
+        numeric: how many columns, from the second on, hold numbers.
+    """
+
+    section: str
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A plot, and the same in a sentence.
+
+    Attributes:
+        section: heading under which it stands.
+        alt: what one who cannot see it must know.
+        height: in inches; the width is that of a column.
+        draw: draws on a matplotlib figure.
+    """
+
+    section: str
+    alt: str
+    height: float
+    draw: Callable[[Any], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Remark:
+    """A sentence in a section."""
+
+    section: str
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Skipped:
+    """What was left as it was, and why."""
+
+    what: str
+    reason: str
+    source: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """What is needed to do it again: a version, or a seed."""
+
+    name: str
+    value: str
+    source: str
+
+
+Item = Pair | Table | Picture | Remark | Skipped | Origin

@@ -1,0 +1,101 @@
+"""What was tried, on the page: each weight pruned alone, and the trials of a search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tfprune.reporting.drawing import short
+from tfprune.reporting.items import SEARCH, SENSITIVITY, Item, Pair, Picture, Remark, Skipped, Table
+from tfprune.reporting.texts import digits, percent, plain
+
+Figures = Mapping[str, Any]
+_COSTS = {"sparsity": "1 - zeros", "size": "bytes", "latency": "ms"}
+
+
+def sensitivity(figures: Figures, source: str) -> Iterator[Item]:
+    """Yield the heat map of what each weight costs at each sparsity, and its table."""
+    from tfprune.sensitivity.result import Sensitivity, WeightSensitivity
+
+    rows = tuple(
+        WeightSensitivity(
+            str(row["layer"]), str(row["weight"]), int(row["size"]), tuple(map(float, row["drops"]))
+        )
+        for row in figures["weights"]
+    )
+    levels = tuple(float(level) for level in figures["sparsities"])
+    if not rows or not levels or any(len(row.drops) != len(levels) for row in rows):
+        raise ValueError("a drop for each weight at each sparsity is expected")
+    metric, dense = str(figures["metric"]), float(figures["dense"])
+    shortened = tuple(
+        WeightSensitivity(short(row.layer, 18), row.weight, row.size, row.drops) for row in rows
+    )
+    found = Sensitivity(str(figures["model"]), metric, dense, levels, shortened, figures["samples"])
+    cells = tuple(
+        (f"{row.layer}/{row.weight}", *(f"{drop:.4f}" for drop in row.drops)) for row in rows
+    )
+    columns = ("weight", *(percent(level) for level in levels))
+    caption = f"{metric} lost by pruning one weight alone to this sparsity ({source})"
+    yield Table(SENSITIVITY, caption, columns, cells, len(levels))
+    worst = max(rows, key=lambda row: max(row.drops))
+    least = min(rows, key=lambda row: max(row.drops))
+    alt = (
+        f"Heat map of the {metric} lost, weights by sparsities, and the {metric} of each weight "
+        f"as a curve. {worst.layer}/{worst.weight} costs most, {max(worst.drops):.4f}; "
+        f"{least.layer}/{least.weight} least, {max(least.drops):.4f} at worst."
+    )
+
+    def draw(figure: Any) -> None:
+        found.plot(figure.subplots(2, 1))
+
+    yield Picture(SENSITIVITY, alt, 5.0 + 0.3 * len(rows), draw)
+    yield Remark(
+        SENSITIVITY, f"The dense model has {metric} {dense:.4f} on {plain(found.samples)} samples."
+    )
+
+
+def search(figures: Figures, source: str) -> Iterator[Item]:
+    """Yield the trials of a search, the chosen one marked, and its curve."""
+    metric, dense, best = str(figures["metric"]), float(figures["dense"]), figures["best"]
+    trials = figures["trials"]
+    cells = tuple(
+        (
+            f"{number + 1}" + (" (chosen)" if number == best else ""),
+            *(percent(trial["sparsity"]), percent(trial["reached"]), digits(trial["value"])),
+            *(digits(trial["cost"]), "yes" if trial["within"] else "no"),
+        )
+        for number, trial in enumerate(trials)
+    )
+    cost = _COSTS.get(figures["objective"], "cost")
+    columns = ("trial", "asked", "zeros", metric, cost, "within the budget")
+    allowed = f"{metric} may fall by {digits(figures['max_drop'])} from {digits(dense)}"
+    yield Table(SEARCH, f"{allowed} ({source})", columns, cells, 4)
+    yield Remark(SEARCH, str(figures["reason"]))
+    if best is not None and metric == "accuracy":
+        yield Pair("accuracy", dense, trials[best]["value"], f"{source}: the chosen trial")
+    for number, trial in enumerate(trials):
+        if trial["failure"]:
+            yield Skipped(f"trial {number + 1}: failed", str(trial["failure"]), source)
+    reached = [trial for trial in trials if trial["value"] is not None]
+    if reached:
+        yield _curve(figures, metric, dense, len(reached))
+
+
+def _curve(figures: Figures, metric: str, dense: float, count: int) -> Picture:
+    from tfprune.search.result import SearchResult, Trial
+
+    trials = tuple(Trial(**trial) for trial in figures["trials"])
+    names = ("objective", "max_drop", "best", "met", "reason")
+    found = SearchResult(
+        metric=metric,
+        dense=dense,
+        trials=trials,
+        model=None,
+        allocation=None,
+        **{name: figures[name] for name in names},
+    )
+    alt = (
+        f"Curve of {metric} over zeros for {count} trials, with the dense model and the budget as "
+        f"lines. {figures['reason']}"
+    )
+    return Picture(SEARCH, alt, 3.2, lambda figure: found.plot(figure.subplots()))
