@@ -61,6 +61,33 @@ def test_the_bias_takes_over_a_constant_input():
     assert report.weights[0].error < 1e-6
 
 
+def test_inputs_far_from_zero_are_cut_as_those_about_zero():
+    x = np.round(normal(320, 8) * 16) / 16  # so that adding 1024 rounds nothing
+    model = dense_model(normal(8, 3, seed=1), np.zeros(3))
+    near, _ = cut(model, x)
+    far, report = cut(model, x + 1024)
+    np.testing.assert_allclose(
+        far.layers[0].kernel.numpy(), near.layers[0].kernel.numpy(), rtol=1e-4, atol=1e-6
+    )
+    assert report.weights[0].error < 1.0
+
+
+@pytest.mark.parametrize("x", [normal(1, 8) + 100, np.full((40, 8), 3.3, "float32")])
+def test_what_never_varies_is_taken_over_by_the_bias(x):
+    model = dense_model(normal(8, 3, seed=1), np.ones(3))
+    small, report = cut(model, x)
+    assert report.weights[0].sparsity == 0.5
+    np.testing.assert_allclose(
+        small.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_a_refit_that_fails_names_the_layer(monkeypatch):
+    monkeypatch.setattr(refit, "damped", lambda gram, raw: -np.eye(4)[None])
+    with pytest.raises(ValueError, match=r"The layer 'only' cannot be refitted.*50 rows of 4"):
+        cut(dense_model(normal(4, 2)), normal(50, 4))
+
+
 def test_a_layer_that_is_called_twice_answers_for_both_calls():
     first, second = keras.Input((2,)), keras.Input((2,))
     layer = L.Dense(1, use_bias=False, name="shared")

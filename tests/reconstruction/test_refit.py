@@ -207,6 +207,35 @@ def test_sums_in_batches_are_the_squares_that_weights_miss():
     np.testing.assert_allclose(cross, x.transpose(0, 2, 1) @ wanted)
 
 
+def test_sums_of_single_precision_far_from_zero():
+    rng = np.random.default_rng(0)
+    x = (1000.0 + rng.normal(size=(1, 320, 8))).astype("float32")
+    sums = Sums(1, 8, 1)
+    sums.add(x, x[:, :, :1])
+    exact = (x - x.mean(axis=1, dtype=float, keepdims=True))[0]
+    moments = sums.moments()
+    np.testing.assert_allclose(moments.gram[0], exact.T @ exact, rtol=1e-6, atol=1e-4)
+    np.testing.assert_allclose(moments.cross[0], exact.T @ exact[:, :1], rtol=1e-6, atol=1e-4)
+    assert moments.raw() == pytest.approx([np.sum(np.square(x, dtype=float)) / 8])
+
+
+def test_what_rounding_leaves_of_constant_inputs_is_damped_by_their_squares():
+    rounding = np.array([[[1e-12, 2e-12], [2e-12, -1e-12]]])
+    found = refit.damped(rounding, 0.01, raw=np.array([1000.0]))
+    np.testing.assert_allclose(found[0], np.eye(2) * 0.01 * 1e-8 * 1000.0, rtol=1e-4, atol=1e-11)
+    np.testing.assert_allclose(
+        refit.damped(np.eye(2)[None], 0.5, raw=np.ones(1))[0], 1.5 * np.eye(2)
+    )
+
+
+def test_constant_outputs_far_from_zero_have_no_infinite_error():
+    x = np.full((1, 7, 2), 3.3)
+    sums = Sums(1, 2, 1)
+    sums.add(x, x.sum(axis=2, keepdims=True))
+    assert sums.moments().error(np.ones((1, 2, 1)), bias=False) == 0.0
+    assert sums.moments().error(np.zeros((1, 2, 1)), bias=False) == 1.0
+
+
 def test_outputs_that_do_not_vary_have_no_infinite_error():
     sums = Sums(1, 2, 1)
     sums.add(np.zeros((1, 3, 2)), np.zeros((1, 3, 1)))

@@ -133,7 +133,15 @@ def _refit(
         bias = None
     dense = product.matrices(kernel).astype(np.float64)
     gram, cross = moments.normal(bias is not None)
-    upper = refit.factor(refit.damped(gram))
+    try:
+        upper = refit.factor(refit.damped(gram, raw=moments.raw()))
+    except np.linalg.LinAlgError as error:
+        raise ValueError(
+            f"The layer '{target.path}' cannot be refitted: its inputs on the calibration data are "
+            "so far apart in size that their products cannot be told from rounding. Bring the "
+            "inputs to one scale, or leave the layer out by a rule with `skip=True`. "
+            f"Received: {moments.rows:,} rows of {gram.shape[-1]:,} inputs ({error})"
+        ) from error
     begin = refit.nearest(upper, gram, cross, dense)
     alive = dense != 0
     if isinstance(target.pattern, NM) and target.sparsity > 0.0:

@@ -18,6 +18,7 @@ import numpy as np
 
 DAMPING = 0.01
 """Of the mean of H's diagonal, added to it: SparseGPT's default."""
+_FLOOR = 1e-8  # of the squares about 0, for what is left about the means: rounding is less
 _SMALL = 64  # triangles that are inverted as any matrix
 
 
@@ -40,10 +41,17 @@ class Choice(Protocol):
         ...
 
 
-def damped(gram: np.ndarray, damping: float = DAMPING) -> np.ndarray:
-    """Return H with a little on its diagonal, without which unused inputs make it singular."""
+def damped(gram: np.ndarray, damping: float = DAMPING, raw: np.ndarray | float = 0.0) -> np.ndarray:
+    """Return H with a little on its diagonal, without which unused inputs make it singular.
+
+    Args:
+        gram: H, (groups, depth, depth).
+        damping: of the mean of H's diagonal.
+        raw: squares of an input about 0, (groups,). Where inputs hardly vary about their means, H
+            is the rounding of these.
+    """
     size = gram.shape[-1]
-    mean = np.trace(gram, axis1=1, axis2=2) / size
+    mean = np.maximum(np.trace(gram, axis1=1, axis2=2) / size, _FLOOR * np.asarray(raw))
     mean = np.where(mean > 0, mean, 1.0)  # all inputs are zero: every weight costs the same
     return gram + damping * mean[:, None, None] * np.eye(size)
 

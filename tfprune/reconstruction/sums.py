@@ -11,6 +11,8 @@ import dataclasses
 
 import numpy as np
 
+_NOISE = 1e-12  # of the squares about 0: what rounding leaves where nothing varies
+
 
 @dataclasses.dataclass(frozen=True)
 class Moments:
@@ -48,9 +50,15 @@ class Moments:
         squares = self.energy + np.sum(weights * (self.gram @ weights - 2.0 * self.cross))
         if not bias:
             squares += self.rows * np.sum(self.missed(weights) ** 2)
-        if self.energy <= 0.0:  # the outputs do not vary
-            return float(squares > 0.0)
+        noise = _NOISE * (self.energy + self.rows * float(np.sum(self.output_mean**2)))
+        if self.energy <= noise:  # the outputs do not vary
+            return float(squares > noise)
         return float(max(squares, 0.0) / self.energy)
+
+    def raw(self) -> np.ndarray:
+        """Return the sum of the squares of an input about 0, their mean over inputs, (groups,)."""
+        squares = np.diagonal(self.gram, axis1=1, axis2=2) + self.rows * self.input_mean**2
+        return squares.mean(axis=1)
 
     def normal(self, bias: bool) -> tuple[np.ndarray, np.ndarray]:
         """Return `gram` and `cross` of the normal equations; about 0 if there is no bias."""
@@ -88,12 +96,15 @@ class Sums:
 
     def add(self, inputs: np.ndarray, outputs: np.ndarray) -> None:
         """Add rows: inputs (groups, rows, depth), wanted outputs (groups, rows, width)."""
+        # The means are taken off these sums later: of inputs far from zero single precision would
+        # leave nothing but rounding.
+        inputs, outputs = inputs.astype(np.float64), outputs.astype(np.float64)
         turned = inputs.transpose(0, 2, 1)
         self._gram += turned @ inputs
         self._cross += turned @ outputs
-        self._inputs += inputs.sum(axis=1, dtype=np.float64)
-        self._outputs += outputs.sum(axis=1, dtype=np.float64)
-        self._squares += float(np.sum(np.square(outputs, dtype=np.float64)))
+        self._inputs += inputs.sum(axis=1)
+        self._outputs += outputs.sum(axis=1)
+        self._squares += float(np.sum(np.square(outputs)))
         self._rows += inputs.shape[1]
 
     def moments(self) -> Moments:
