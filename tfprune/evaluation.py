@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Iterator
@@ -30,7 +31,8 @@ class Judge:
     """Tells how good outputs are; larger is better, losses are negated.
 
     Args:
-        model: the model; "loss" is the one that it was compiled with.
+        model: the model; "loss" is the one that it was compiled with, without penalties of weights
+            and activations: fewer weights cost less penalty, and predict no better for it.
         metric: "accuracy", "loss", or a function (labels, outputs) -> a number.
         caller: the function that takes `metric`, for messages.
 
@@ -70,9 +72,10 @@ class Judge:
     def __call__(self, batch: Batch, outputs: Any) -> float:
         """Return the metric of one batch."""
         if self._by_loss:
-            loss = self._model.compute_loss(
-                y=batch.labels, y_pred=outputs, sample_weight=batch.weights, training=False
-            )
+            with _without_penalties(self._model):
+                loss = self._model.compute_loss(
+                    y=batch.labels, y_pred=outputs, sample_weight=batch.weights, training=False
+                )
             value = -float(np.asarray(keras.ops.convert_to_numpy(loss)))
             if not math.isfinite(value):
                 raise ValueError(f"The loss is not finite. Received: {-value}")
@@ -86,6 +89,25 @@ class Judge:
             _, self._metric = metrics.metric_for(found, one, self._caller)
             arrays = one
         return metrics.score(self._metric, found, arrays)
+
+
+@contextlib.contextmanager
+def _without_penalties(model: keras.Model) -> Iterator[None]:
+    """Let a model's loss be that of its outputs alone.
+
+    Nothing is subtracted, so that a `compute_loss` of the user's own is right whether or not it
+    adds penalties. In the scope Keras sees no losses of an earlier call, which may be tensors of a
+    graph that is gone, and leaves the metrics of the model as they are.
+    """
+    held = [(weight, weight.regularizer) for weight in model.trainable_weights]
+    try:
+        for weight, _ in held:
+            weight.regularizer = None
+        with keras.StatelessScope(collect_losses=True):
+            yield
+    finally:
+        for weight, regularizer in held:
+            weight.regularizer = regularizer
 
 
 def evaluate(model: keras.Model, batches: Batches, judge: Judge) -> float:
