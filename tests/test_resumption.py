@@ -2,9 +2,10 @@
 
 import json
 
+import numpy as np
 import pytest
 
-from tfprune.resumption import Record
+from tfprune.resumption import Record, of_arrays
 
 WORDS = ("a search", "another search", "Choose another folder")
 
@@ -48,3 +49,13 @@ def test_another_file_is_left_as_it_is(tmp_path, content, message):
     with pytest.raises(ValueError, match=message):
         Record(path, {"a": 1}, numbers, *WORDS)
     assert path.read_bytes() == content
+
+
+def test_a_folder_that_is_not_there_is_told_before_any_work(tmp_path):
+    with pytest.raises(FileNotFoundError, match="does not exist; create it first"):
+        Record(tmp_path / "nowhere" / "r.json", {}, numbers, *WORDS)
+
+
+def test_a_digest_of_arrays_counts_type_shape_and_values():
+    arrays = [np.zeros(4), np.zeros(4, "float32"), np.zeros((2, 2)), np.ones(4)]
+    assert len({of_arrays([array]) for array in arrays}) == 4

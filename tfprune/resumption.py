@@ -1,16 +1,28 @@
-"""A JSON file of what is finished, from which an interrupted run goes on."""
+"""A JSON file of what is finished, from which an interrupted run of the same work goes on."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
-from tfprune.files import write_whole
+import numpy as np
+
+from tfprune.files import check_target, write_whole
 
 T = TypeVar("T")
+
+
+def of_arrays(arrays: Iterable[np.ndarray]) -> str:
+    """Return the SHA-256 of arrays: their types, shapes and values, in order."""
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(f"{array.dtype} {array.shape};".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
 
 
 class Record(Generic[T]):
@@ -37,6 +49,7 @@ class Record(Generic[T]):
 
     Raises:
         ValueError: the file is of another work, or no such file; it is left as it is.
+        OSError: nothing can be written there; see `tfprune.files.check_target`.
     """
 
     def __init__(
@@ -48,10 +61,13 @@ class Record(Generic[T]):
         other: str,
         elsewhere: str,
     ) -> None:
-        self._path = None if path is None else pathlib.Path(path)
+        self._path: pathlib.Path | None = None
         self._identity = json.loads(json.dumps(identity))
         self.earlier: T | None = None
-        if self._path is None or not self._path.exists():
+        if path is None:
+            return
+        self._path = check_target(path, overwrite=True)
+        if not self._path.exists():
             return
         try:
             content = json.loads(self._path.read_text("utf-8"))

@@ -92,7 +92,7 @@ def test_figures_are_those_of_one_process_and_a_record_goes_on_in_either(tmp_pat
     assert not any(one.alive for one in counted)
     assert "Batch 1: 4 of 4 levels" in lines
     kept = json.loads(record.read_text())
-    assert kept["batches"] == 1
+    assert kept["samples"] == 256
     assert kept["identity"] == json.loads((tmp_path / "alone.json").read_text())["identity"]
     together = tfprune.sensitivity(model, data(), LEVELS, "loss", record=record)
     assert together.samples == alone.samples == 300

@@ -157,7 +157,7 @@ def test_an_interrupted_measurement_goes_on(tmp_path):
     record = tmp_path / "record.json"
     with pytest.raises(KeyboardInterrupt):
         tfprune.sensitivity(model, (x, y), LEVELS, record=record, tell=stop)
-    assert json.loads(record.read_text())["batches"] == 1
+    assert json.loads(record.read_text())["samples"] == 256
     lines = ["", "", ""]
     found = tfprune.sensitivity(model, (x, y), LEVELS, record=record, tell=stop)
     assert lines[3].startswith("Batch 2")
@@ -175,6 +175,37 @@ def test_a_record_of_something_else_is_left_alone(tmp_path):
     record.write_text("{}")
     with pytest.raises(ValueError, match="no record of a sensitivity"):
         tfprune.sensitivity(small(), small_data(), (0.5,), record=record)
+
+
+def test_a_record_of_other_data_is_left_alone(tmp_path):
+    model, record = small(), tmp_path / "record.json"
+    x, y = small_data(300)  # two batches
+    whole = tfprune.sensitivity(model, (x, y), LEVELS, record=record)
+    before = record.read_bytes()
+    moved = np.concatenate([x[:256], x[256:] + 1])
+    for data in ((x, (y + 1) % 3), (x[::-1], y), (moved, y), (x[:256], y[:256])):
+        with pytest.raises(ValueError, match=r"is of other data.*left as it is"):
+            tfprune.sensitivity(model, data, LEVELS, record=record)
+    assert record.read_bytes() == before
+    assert tfprune.sensitivity(model, (x, y), LEVELS, record=record) == whole
+
+
+def test_a_record_of_another_metric_of_that_name_is_left_alone(tmp_path):
+    model, record = small(), tmp_path / "record.json"
+    first, second = (lambda y, p: float(p.max())), (lambda y, p: float(p.min()))
+    whole = tfprune.sensitivity(model, small_data(), LEVELS, first, record=record)
+    with pytest.raises(ValueError, match="another metric of that name"):
+        tfprune.sensitivity(model, small_data(), LEVELS, second, record=record)
+    assert tfprune.sensitivity(model, small_data(), LEVELS, first, record=record) == whole
+
+
+def test_a_record_that_cannot_be_written_is_told_before_any_batch(tmp_path):
+    lines = []
+    with pytest.raises(FileNotFoundError, match="create it first"):
+        tfprune.sensitivity(
+            small(), small_data(), record=tmp_path / "nowhere" / "r.json", tell=lines.append
+        )
+    assert not lines
 
 
 RESULT = Sensitivity(
@@ -224,6 +255,7 @@ def test_it_prints_saves_loads_and_plots(tmp_path):
         ({"sparsities": (0.9, 0.5)}, "rising levels"),
         ({"sparsities": (1.5,)}, r"in \[0, 1\)"),
         ({"sparsities": ()}, "rising levels"),
+        ({"sparsities": 0.5}, "rising levels.*Received: sparsities=0.5"),
         ({"metric": "f1"}, "'accuracy', 'loss' or a function.*Received: metric='f1'"),
         ({"metric": "loss"}, "not compiled"),
         ({"metric": lambda y, p: float("nan")}, "finite number"),

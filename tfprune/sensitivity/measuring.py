@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -13,7 +13,7 @@ import numpy as np
 
 from tfprune import patterns
 from tfprune.channels import graph
-from tfprune.channels.batches import Batches
+from tfprune.channels.batches import Batch, Batches
 from tfprune.evaluation import merged
 from tfprune.metrics import Metric
 from tfprune.patterns import NM, Pattern
@@ -75,7 +75,9 @@ def sensitivity(
     Raises:
         ValueError: data that are empty, misshaped or without labels; levels out of range; a metric
             that gives no finite number, or that other processes cannot find; an unknown layer; a
-            record of another measurement.
+            record of another measurement: another model, metric or pattern, other levels, other
+            data or the same in another order.
+        OSError: the record cannot be written; see `tfprune.files.check_target`.
         RuntimeError: processes die again and again at the same level.
 
     Source: sensitivity analysis of Han et al. 2015 and Li et al. 2017.
@@ -92,15 +94,25 @@ def sensitivity(
     sums = Sums(record, _identity(model, levels, bench.metric, pattern, bench.trials))
     say = tell or (lambda text: None)
     batches = enumerate(merged(Batches(model, data)))
-    left = ((number, batch) for number, batch in batches if number >= sums.batches)
+    _pass_over(batches, bench, sums)
     with contextlib.ExitStack() as stack:
         measurer: Bench | Processes = bench
         if processes > 1:
             arguments = (model, metric, pattern, named, bench.trials)
             measurer = stack.enter_context(Processes(processes, *arguments))
-        for number, batch in left:
-            sums.add(batch.size, *measurer.measure(number, batch, levels, say))
+        for number, batch in batches:
+            sums.add(batch, *measurer.measure(number, batch, levels, say))
     return _result(model.name, bench, levels, sums)
+
+
+def _pass_over(batches: Iterator[tuple[int, Batch]], bench: Bench, sums: Sums) -> None:
+    """Skip the batches that the record has, once it is certain that they are the same."""
+    for expected in range(sums.batches):
+        _, batch = next(batches, (expected, None))
+        sums.require_batch(expected, batch)
+        if expected == 0 and batch is not None:
+            bench.take(batch)
+            sums.require_first(bench.dense)
 
 
 def _result(model: str, bench: Bench, levels: Sequence[float], sums: Sums) -> Sensitivity:
@@ -135,7 +147,8 @@ def _identity(
 def _levels(sparsities: Sequence[float], pattern: Pattern) -> list[float]:
     if isinstance(pattern, NM):
         return [pattern.zeros / pattern.group]
-    levels = [check_sparsity(s, "sparsities") for s in sparsities]
+    given = sparsities if isinstance(sparsities, Iterable) else ()
+    levels = [check_sparsity(s, "sparsities") for s in given]
     rising = all(a < b for a, b in itertools.pairwise(levels))
     if not levels or not rising or levels[0] == 0.0:
         raise ValueError(

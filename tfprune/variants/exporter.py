@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tfprune import metrics
+from tfprune import metrics, resumption
 from tfprune.export import calibration, samples
 from tfprune.export.interfaces import interface_of
 from tfprune.metrics import Metric
@@ -210,7 +210,7 @@ def _identity(model: Any, work: Work, metric: Metric | None) -> dict[str, Any]:
     real = work.calibration
     return {
         "model": fingerprint.of_model(model),
-        "calibration": real and fingerprint.of_arrays(a for one in real for a in one),
+        "calibration": real and resumption.of_arrays(a for one in real for a in one),
         "evaluation": work.evaluation and _fingerprint(work.evaluation),
         "metric": metric and f"{metric.__module__}.{getattr(metric, '__qualname__', '')}",
         "versions": fingerprint.versions(),
@@ -250,8 +250,8 @@ def _shapes(work: Work) -> dict[str, tuple[int, ...]]:
 def _fingerprint(ready: Evaluation) -> str:
     arrays = [array for sample in ready.samples for array in sample]
     if isinstance(ready.labels, np.ndarray):
-        return fingerprint.of_arrays([*arrays, ready.labels])
-    return fingerprint.of_arrays([*arrays, np.frombuffer(repr(ready.labels).encode(), "uint8")])
+        return resumption.of_arrays([*arrays, ready.labels])
+    return resumption.of_arrays([*arrays, np.frombuffer(repr(ready.labels).encode(), "uint8")])
 
 
 def _check(objective: Any, max_drop: Any, threads: Any, runs: Any, both: bool) -> None:

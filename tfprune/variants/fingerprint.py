@@ -6,11 +6,11 @@ import hashlib
 import importlib.metadata
 import json
 import os
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from tfprune import resumption
 from tfprune.version import __version__
 
 _PACKAGES = ("tensorflow", "keras", "tf_keras", "ai-edge-litert", "numpy")
@@ -26,15 +26,6 @@ def of_file(path: str | os.PathLike) -> str:
     return found.hexdigest()
 
 
-def of_arrays(arrays: Iterable[np.ndarray]) -> str:
-    """Return the SHA-256 of arrays: their types, shapes and values, in order."""
-    found = hashlib.sha256()
-    for array in arrays:
-        found.update(f"{array.dtype} {array.shape};".encode())
-        found.update(np.ascontiguousarray(array).tobytes())
-    return found.hexdigest()
-
-
 def of_model(model: Any) -> str:
     """Return the SHA-256 of a model: of its file, or of its configuration and weights in memory.
 
@@ -47,7 +38,7 @@ def of_model(model: Any) -> str:
     except NotImplementedError:
         config = ""
     head = f"{type(model).__module__}.{type(model).__qualname__} {config}"
-    weights = of_arrays(np.asarray(variable.numpy()) for variable in model.weights)
+    weights = resumption.of_arrays(np.asarray(variable.numpy()) for variable in model.weights)
     return hashlib.sha256(f"{head} {weights}".encode()).hexdigest()
 
 
