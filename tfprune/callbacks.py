@@ -7,6 +7,7 @@ taken into account), in a loop of one's own one for each pair of batch hooks.
 
 from __future__ import annotations
 
+import numbers
 import warnings
 from typing import Any
 
@@ -43,6 +44,12 @@ class UpdatePruningStep(FamilyCallback):
 
     Args:
         verbose: print what was reached at the end of `fit`; None follows `fit`'s own `verbose`.
+        steps: how many training steps a loop of your own will run, for schedules that take the
+            run as their measure (`Gradual`, and so `prune(model, 0.9)`) and for the forecast;
+            `fit` tells it.
+
+    Raises:
+        ValueError: `steps` is no number of steps.
 
     Example:
 
@@ -53,7 +60,7 @@ class UpdatePruningStep(FamilyCallback):
     In a loop of your own:
 
     ```python
-    callback = tfprune.UpdatePruningStep()
+    callback = tfprune.UpdatePruningStep(steps=epochs * len(batches))
     callback.set_model(model)
     callback.on_train_begin()
     for epoch in range(epochs):
@@ -67,9 +74,17 @@ class UpdatePruningStep(FamilyCallback):
     Source: tfmot's `UpdatePruningStep`.
     """
 
-    def __init__(self, verbose: bool | None = None):
+    def __init__(self, verbose: bool | None = None, steps: int | None = None):
         super().__init__()
+        if steps is not None and (
+            isinstance(steps, bool) or not isinstance(steps, numbers.Integral) or steps < 1
+        ):
+            raise ValueError(
+                "`steps` is the number of training steps in a loop of your own, 1 or more. "
+                f"Received: steps={steps!r}"
+            )
         self.verbose = verbose
+        self.steps = None if steps is None else int(steps)
         self._target: Any = None
         self._legacy = False
         self._reset()
@@ -218,7 +233,11 @@ class UpdatePruningStep(FamilyCallback):
         """Attach to the wrapped layers; a subclassed model has none before its first step."""
         if self._layers or self._target is None:
             return self._layers
-        self._layers = pruned_layers(self._target)
+        found = pruned_layers(self._target)
+        if found:
+            self._counter.stop_waiting()
+            self._measure_run(found)  # before any layer follows a run that cannot begin
+        self._layers = found
         for layer in self._layers:
             if self._legacy:
                 layer.start()
@@ -227,16 +246,25 @@ class UpdatePruningStep(FamilyCallback):
             # Whether a checkpoint was taken before or after the update of its own step is not
             # known; doing that again changes nothing.
             self._checked[id(layer)] = step if layer.last_update_step == step else step - 1
-            if layer.pruning_schedule.needs_run:
-                layer.pruning_schedule = layer.pruning_schedule.over(step, self._end_for(layer))
         if self._layers:
-            self._counter.stop_waiting()
             if not self._legacy:
                 self._trust()
                 self._note_iterations()
-            if self._in_fit():
-                self._forecast()
+            self._forecast()
         return self._layers
+
+    def _measure_run(self, layers: list[Any]) -> None:
+        """Put the schedule for this run in the place of those that take the run as their measure.
+
+        A layer that has seen steps already, with such a schedule, has its weights from a checkpoint
+        of a run that began at step 0.
+        """
+        waiting = [layer for layer in layers if layer.pruning_schedule.needs_run]
+        schedules = [
+            layer.pruning_schedule.over(0, self._end_after(layer.read_step())) for layer in waiting
+        ]
+        for layer, schedule in zip(waiting, schedules, strict=True):
+            layer.pruning_schedule = schedule
 
     def _trust(self) -> None:
         """Spare the forward pass the masks in layers whose cut weights stay at zero in this run."""
@@ -303,19 +331,20 @@ class UpdatePruningStep(FamilyCallback):
 
     # -- Saying so -----------------------------------------------------------------------------
 
-    def _end_for(self, layer: Any) -> int | None:
-        """Return the step of a layer at the end of the run, None if nothing tells."""
+    def _end_after(self, begin: int) -> int | None:
+        """Return the step at the end of a run that begins at a step, None if nothing tells."""
         params = self.params or {}
         steps, epochs = params.get("steps"), params.get("epochs", 0)
+        if not self._in_fit():
+            return None if self.steps is None else begin + self.steps
         if not steps:
             return None
-        begin = layer.read_step() - self._counter.updates
         return begin + (epochs - self._epoch) * steps // self._accumulation()
 
     def _forecast(self) -> None:
         short = []
         for layer in self._layers:
-            end = self._end_for(layer)
+            end = self._end_after(layer.read_step() - self._counter.updates)
             if end is None:
                 return
             final = layer.pruning_schedule.final_sparsity

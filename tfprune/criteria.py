@@ -13,6 +13,8 @@ from tfprune.regrowth import Regrowth, RigL, SoftPruning
 from tfprune.schedules import PruningSchedule
 from tfprune.scores import MAGNITUDE, Record, Recorded, Score, Since
 
+_ANY_RUN = 10_000  # steps: what is asked of a schedule here does not depend on how many
+
 
 @dataclasses.dataclass(frozen=True)
 class Criterion:
@@ -74,9 +76,10 @@ class Criterion:
 
     def require(self, schedule: PruningSchedule) -> None:
         """Raise a `ValueError` that says why, if the parts do not go with each other."""
-        reason = self.score.reason_against(schedule)
+        steps = schedule.over(0, _ANY_RUN) if schedule.needs_run else schedule
+        reason = self.score.reason_against(steps)
         if reason is None and self.regrowth is not None:
-            reason = self.regrowth.reason_against(schedule, self.pattern, self.score)
+            reason = self.regrowth.reason_against(steps, self.pattern, self.score)
         if reason is not None:
             raise ValueError(f"{reason[0].upper()}{reason[1:]}. Received: {schedule}, {self}")
 

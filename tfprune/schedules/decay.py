@@ -78,8 +78,9 @@ class Gradual(PruningSchedule):
 
     When `fit` begins, `UpdatePruningStep` puts the `PolynomialDecay` in its place that begins with
     the run and ends after three quarters of it: the last quarter is for recovery. From then on the
-    model holds that one, so a saved model goes on as it began. A loop of your own and data of
-    unknown length have no run to measure: use `PolynomialDecay` there.
+    model holds that one, so a saved model goes on as it began; a model built anew whose weights
+    are loaded from a checkpoint goes on in a run of the same length. In a loop of your own pass
+    `UpdatePruningStep(steps=...)`, for data of unknown length `steps_per_epoch`.
 
     Args:
         final_sparsity: fraction of zeros at the end, in [0, 1).
@@ -131,10 +132,11 @@ class Gradual(PruningSchedule):
         """
         if end is None:
             raise ValueError(
-                "`Gradual` measures itself by the run, and nothing tells how long this one is: it "
-                "is a loop of your own, or its data have no length. Say where zeros stop growing: "
-                f"`tfprune.PolynomialDecay({self.initial_sparsity:g}, {self.final_sparsity:g}, "
-                f"begin_step=0, end_step=...)`, or pass `steps_per_epoch`. Received: {self!r}"
+                "`Gradual` (and so `prune(model, 0.9)`) measures itself by the run, and nothing "
+                "tells how long this one is: it is a loop of your own, or its data have no length. "
+                "Pass `UpdatePruningStep(steps=...)` in a loop, `steps_per_epoch=` to `fit`, or "
+                "prune by a schedule with steps of its own, such as `PolynomialDecay`. "
+                f"Received: {self!r}"
             )
         last = begin + max(1, int(self.part * (end - begin)))
         return PolynomialDecay(
