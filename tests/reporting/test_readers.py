@@ -134,8 +134,8 @@ def test_the_first_full_pair_wins_and_nothing_is_invented():
     assert rows["latency, median"] == ("4 ms", "1 ms", "4 times less", "two")
     assert rows["accuracy"] == ("90.0 %", "87.5 %", "-2.5 points", "one")
     assert rows["peak memory"] == ("–", "2.0 KiB", "–", "one")
-    assert rows["energy of a run"] == ("–", "–", "–", "no meter")
-    assert rows["parameters"] == ("–", "–", "–", "not measured")
+    assert rows["energy of a run"] == ("–", "–", "no meter", "–")
+    assert rows["parameters"] == ("–", "–", "not measured", "–")
 
 
 def test_texts_of_figures():

@@ -126,6 +126,11 @@ def test_nothing_is_overwritten_or_half_written(run_dir, tmp_path, monkeypatch):
     assert not out.exists()
     assert text.read_text() == "mine"
     write(run_dir, out=out, overwrite=True)
+    text.unlink()
+    with pytest.raises(FileExistsError, match=r"page\.html"):
+        write(run_dir, out=out)
+    assert not text.exists()
+    write(run_dir, out=out, overwrite=True)
     before = out.read_bytes()
     monkeypatch.setattr(pages.Page, "html", lambda self: 1 / 0)
     with pytest.raises(ZeroDivisionError):

@@ -47,7 +47,7 @@ def rows(pairs: Sequence[Pair], meter: str = "") -> tuple[tuple[str, ...], ...]:
         best = next(iter(full or known), None)
         if best is None:
             missing = (meter or MISSING) if key == "energy" else MISSING
-            found.append((name, *[texts.UNKNOWN] * 3, missing))
+            found.append((name, texts.UNKNOWN, texts.UNKNOWN, missing, texts.UNKNOWN))
             continue
         both = texts.is_number(best.before) and texts.is_number(best.after)
         changed = change(best.before, best.after) if both else texts.UNKNOWN  # type: ignore
