@@ -59,6 +59,10 @@ def test_functions_get_the_weight_and_if_they_ask_its_mean_gradient():
     total = Recorded(np.sum(STEPS, axis=0), 3)
     np.testing.assert_allclose(both.of(W, total), W - np.mean(STEPS, axis=0), rtol=1e-6)
 
+    later = scores.get(lambda weight, gradient=None: weight - gradient)
+    assert (later.record, later.since) == ("gradient", "update")
+    np.testing.assert_allclose(later.of(W, total), W - np.mean(STEPS, axis=0), rtol=1e-6)
+
     class Cubes:
         def __call__(self, weight, power=3):
             return np.abs(weight) ** power

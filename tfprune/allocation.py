@@ -214,6 +214,11 @@ def spread(
     total = float(sum(sizes))
     least = sum(n * f for n, f in zip(sizes, floors, strict=True)) / total
     most = sum(n * c for n, c in zip(sizes, ceilings, strict=True)) / total
+    if sparsity > most + 1e-9 and all(c == WHOLE for c in ceilings):
+        raise ValueError(
+            f"At most {WHOLE:.2%} of the weights can go, so that every layer keeps some. Ask for "
+            f"less. Received: sparsity={sparsity}"
+        )
     if not least - 1e-9 <= sparsity <= most + 1e-9:
         raise ValueError(
             f"With these floors and ceilings the layers can have between {least:.1%} and "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tfprune import registry
@@ -34,3 +34,11 @@ def weights_for(model: Any, pattern: Pattern) -> Iterator[tuple[str, Any, Prunab
         for weight in registry.prunable_weights(layer):
             if pattern.reason_against(tuple(weight.variable.shape), weight.layout) is None:
                 yield path, layer, weight
+
+
+def listed(given: str | Iterable[str]) -> list[str]:
+    """Return paths that a user gives as a list; a plain string is one path, not its letters.
+
+    Example: `listed("conv")` and `listed(["conv"])` are `["conv"]`.
+    """
+    return [given] if isinstance(given, str) else list(given)

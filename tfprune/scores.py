@@ -140,7 +140,8 @@ def get(score: Any) -> Score:
     """Turn a score, its name, or a function into a score.
 
     A function is called with the weight as a numpy array, and with its mean gradient since the last
-    update if it takes two arguments; it returns one number for each weight.
+    update if it needs two arguments or its second one is named `gradient` or `grad`, with a default
+    or without; it returns one number for each weight.
 
     Example: `get("movement")`; `get(lambda weight: abs(weight))`.
 
@@ -166,13 +167,19 @@ def get(score: Any) -> Score:
 
 
 def _arguments(function: Callable) -> int:
-    """Return how many arguments a function must be given; -1 if it does not tell."""
+    """Return how many arguments a function is given; -1 if it does not tell.
+
+    Those without a default, and a second one that is named for the gradient.
+    """
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         return -1
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(p.kind in positional and p.default is p.empty for p in parameters)
+    taken = [p for p in parameters if p.kind in positional]
+    needed = sum(p.default is p.empty for p in taken)
+    asks = needed == 1 and len(taken) > 1 and taken[1].name in ("gradient", "grad")
+    return 2 if asks else needed
 
 
 def positive(scores: np.ndarray, alive: np.ndarray) -> tuple[np.ndarray, float]:

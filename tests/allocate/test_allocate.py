@@ -108,7 +108,8 @@ def test_a_schedule_of_ones_own_that_cannot_be_scaled():
 
 
 def measured(**drops):
-    rows = tuple(WeightSensitivity(name, "kernel", 100, row) for name, row in drops.items())
+    sizes = {"conv": 36, "wide": 3200, "logits": 150}
+    rows = tuple(WeightSensitivity(name, "kernel", sizes[name], row) for name, row in drops.items())
     return tfprune.Sensitivity("m", "accuracy", 0.9, (0.5, 0.9), rows, 10)
 
 
@@ -131,6 +132,34 @@ def test_a_sensitivity_of_other_layers():
         tfprune.allocate(network(), 0.8, "sensitivity")
     with pytest.raises(ValueError, match="go together"):
         tfprune.allocate(network(), 0.8, "erk", sensitivity=found)
+
+
+def test_a_sensitivity_of_layers_of_other_sizes():
+    found = measured(conv=(0.1, 0.5), wide=(0.0, 0.0), logits=(0.1, 0.5))
+    other = keras.Sequential([keras.Input((8, 8, 1)), L.Conv2D(5, 3, name="conv")])
+    with pytest.raises(ValueError, match=r"another model.*Received: .*\[45\].*'conv'.*\[36\]"):
+        tfprune.allocate(other, 0.8, "sensitivity", sensitivity=found)
+
+
+def test_a_sensitivity_of_some_of_a_layers_weights_will_do():
+    model = keras.Sequential([keras.Input((3, 4)), L.LSTM(4, name="rnn")])
+    rows = (WeightSensitivity("rnn", "kernel", 64, (0.1, 0.5)),)
+    found = tfprune.Sensitivity("m", "accuracy", 0.9, (0.5, 0.9), rows, 10)
+    spread = tfprune.allocate(model, 0.8, "sensitivity", sensitivity=found)
+    assert spread.layers[0].sparsity == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("layers", [{"layers": "wide"}, {"ignore": "wide"}])
+def test_a_plain_string_is_one_layer(layers):
+    spread = tfprune.allocate(network(), 0.5, "uniform", **layers)
+    left = ["wide"] if "layers" in layers else ["conv", "logits"]
+    assert [row.layer for row in spread.layers] == left
+
+
+def test_a_number_as_schedule_is_pruned_at_once():
+    spread = tfprune.allocate(network(), 0.5, "uniform", schedule=0.5)
+    assert spread.schedule == tfprune.ConstantSparsity(0.5, 0)
+    assert [rule.schedule.final_sparsity for rule in spread.rules] == [0.5] * 3
 
 
 def test_floors_ceilings_and_layers_left_out():
@@ -167,6 +196,12 @@ def test_it_prints_and_saves(tmp_path):
         ({"ignore": ["conv", "wide", "logits"]}, "leave no layer"),
         ({"ceiling": {"depthwise": 0.5}}, "takes no part.*Received: 'depthwise'"),
         ({"ceiling": 0.5}, "between 0.0% and 50.0%"),
+        ({"sparsity": 0.9999}, "^At most 99.95% of the weights.*Received: sparsity=0.9999"),
+        (
+            {"sparsity": 0.4, "floor": {"wide": 0.9}, "ceiling": 0.5},
+            "floor of 'wide' is above its ceiling.*Received: floor=0.9, ceiling=0.5",
+        ),
+        ({"schedule": "soon"}, "Expected a pruning schedule.*Received: .*soon"),
     ],
 )
 def test_bad_arguments(arguments, message):

@@ -159,6 +159,14 @@ def test_layers_that_do_not_take_part_may_keep_less():
     assert [row.layer for row in report.weights] == ["up", "down", "side"]
 
 
+def test_a_plain_string_is_one_layer():
+    model = randomise(residual())
+    _, report = tfprune.permute_for_nm(model, layers="wide")
+    assert [row.layer for row in report.weights] == ["wide"]
+    _, report = tfprune.permute_for_nm(model, ignore="wide")
+    assert [row.layer for row in report.weights] == ["up", "down", "side", "logits"]
+
+
 def test_tf_keras_models_are_taken_over():
     tf_keras = pytest.importorskip("tf_keras")
     layers = tf_keras.layers

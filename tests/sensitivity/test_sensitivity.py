@@ -275,6 +275,11 @@ def test_data_without_labels_and_labels_that_do_not_fit():
         tfprune.sensitivity(small(), (x, y + 5))
 
 
+def test_a_plain_string_is_one_layer():
+    found = tfprune.sensitivity(small(), small_data(), (0.5,), layers="b")
+    assert [row.layer for row in found.weights] == ["b"]
+
+
 def test_n_of_m_has_one_level():
     found = tfprune.sensitivity(small(), small_data(), pattern="2:4")
     assert found.sparsities == (0.5,)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from tfprune import allocation, masks, patterns, shares
+from tfprune import allocation, masks, patterns, schedules, shares
 from tfprune.allocate import savings
 from tfprune.allocate.result import AllocatedLayer, Allocation
 from tfprune.allocate.savings import Savings
 from tfprune.family import family, require_family, room
-from tfprune.paths import walk
+from tfprune.paths import listed, walk
 from tfprune.patterns import NM, Pattern
 from tfprune.schedules import PruningSchedule, check_sparsity
 from tfprune.sensitivity import Sensitivity
@@ -28,11 +29,11 @@ def allocate(
     sparsity: float = 0.9,
     method: Method = "global",
     *,
-    schedule: PruningSchedule | None = None,
+    schedule: PruningSchedule | float | None = None,
     pattern: Any = "unstructured",
     sensitivity: Sensitivity | None = None,
-    layers: Iterable[str] | None = None,
-    ignore: Iterable[str] = (),
+    layers: str | Iterable[str] | None = None,
+    ignore: str | Iterable[str] = (),
     floor: float | Mapping[str, float] = 0.0,
     ceiling: float | Mapping[str, float] = allocation.WHOLE,
 ) -> Allocation:
@@ -52,7 +53,8 @@ def allocate(
             sparse kernels are spared, in the 1x1 convolutions that they run; all others stay
             dense).
         schedule: how each layer gets to its own sparsity: a schedule whose final sparsity is
-            replaced; if None, gradually over the run (see `tfprune.Gradual`; tf_keras: at once).
+            replaced (a number: at once); if None, gradually over the run (see `tfprune.Gradual`;
+            tf_keras: at once).
         pattern: where zeros may stand; N:M patterns fix their own sparsity and are refused.
         sensitivity: what `tfprune.sensitivity` measured, for the method of that name.
         layers: paths of the only layers that take part.
@@ -72,8 +74,9 @@ def allocate(
     ```
 
     Raises:
-        ValueError: no such method or layer, a sparsity out of range, or floors and ceilings that
-            leave no room; by "size" and "latency" a model in which zeros save nothing, with the
+        ValueError: no such method, schedule or layer, a sparsity out of range, a floor above its
+            ceiling, or floors and ceilings that leave no room; a sensitivity of a model with other
+            layers; by "size" and "latency" a model in which zeros save nothing, with the
             reason and what to change.
 
     Source: the methods' papers are named in `tfprune.allocation`.
@@ -95,15 +98,21 @@ def allocate(
             "`tfprune.sensitivity(model, data)`. "
             f"Received: method={method!r}, sensitivity={type(sensitivity).__name__}"
         )
-    schedule = (
-        shares.usual_schedule(family(model) or "keras", 0.5) if schedule is None else schedule
-    )
+    if schedule is None:
+        schedule = shares.usual_schedule(family(model) or "keras", 0.5)
+    schedule = schedules.get(schedule)
     weights = _weights(model, schedule, pattern)
     taking_part = _chosen(list(weights), layers, ignore)
     weights = {path: weights[path] for path in taking_part}
     sizes = {path: sum(a.size for a in arrays) for path, arrays in weights.items()}
     floors = _limits("floor", floor, list(weights), 0.0)
     ceilings = _limits("ceiling", ceiling, list(weights), allocation.WHOLE)
+    for path in weights:
+        if floors[path] > ceilings[path]:
+            raise ValueError(
+                f"The floor of '{path}' is above its ceiling, so that no sparsity is left for it. "
+                f"Move one of them. Received: floor={floors[path]:g}, ceiling={ceilings[path]:g}"
+            )
     if method in _PAYING:
         paying = _PAYING[method](model, list(weights), pattern)
         rows = _where_it_pays(paying, method, sizes, sparsity, floors, ceilings)
@@ -171,21 +180,31 @@ def _curves(
     if method == "erk":
         return allocation.erk([[a.shape for a in arrays] for arrays in weights.values()])
     if measured is not None:
-        return _by_cost(list(weights), measured)
+        return _by_cost(weights, measured)
     score = allocation.lamp if method == "lamp" else masks.magnitudes
     kernels = (np.concatenate([a.ravel() for a in arrays]) for arrays in weights.values())
     return allocation.ranked([score(kernel) for kernel in kernels])
 
 
-def _by_cost(paths: list[str], measured: Sensitivity) -> list[allocation.Curve]:
+def _by_cost(weights: dict[str, list[np.ndarray]], measured: Sensitivity) -> list[allocation.Curve]:
     by_layer = measured.by_layer()
-    missing = [path for path in paths if path not in by_layer]
+    missing = [path for path in weights if path not in by_layer]
     if missing:
         raise ValueError(
             "The sensitivity was not measured for every layer that takes part: measure it on this "
             f"very model, or leave them out by `ignore`. Received: none for {missing}"
         )
-    losses = [[drop / by_layer[path][0] for drop in by_layer[path][1]] for path in paths]
+    for path, arrays in weights.items():
+        # Of a layer's weights a pattern may fit some only, and only those were measured.
+        then = [row.size for row in measured.weights if row.layer == path]
+        now = [int(array.size) for array in arrays]
+        if not Counter(then) <= Counter(now):
+            raise ValueError(
+                "The sensitivity was measured on another model: the sizes of the weights differ. "
+                f"Measure it on this very model. Received: weights of {now} values in '{path}', "
+                f"measured with {then}"
+            )
+    losses = [[drop / by_layer[path][0] for drop in by_layer[path][1]] for path in weights]
     return allocation.cheapest(measured.sparsities, losses)
 
 
@@ -213,9 +232,11 @@ def _weights(model: Any, schedule: PruningSchedule, pattern: Pattern) -> dict[st
     return found
 
 
-def _chosen(paths: list[str], layers: Iterable[str] | None, ignore: Iterable[str]) -> list[str]:
-    wanted = list(paths) if layers is None else list(layers)
-    ignored = list(ignore)
+def _chosen(
+    paths: list[str], layers: str | Iterable[str] | None, ignore: str | Iterable[str]
+) -> list[str]:
+    wanted = list(paths) if layers is None else listed(layers)
+    ignored = listed(ignore)
     for name in [*wanted, *ignored]:
         if name not in paths:
             raise ValueError(

@@ -17,7 +17,7 @@ from tfprune.channels.structure import NOTHING, Structure
 from tfprune.channels.surgery import Surgeon
 from tfprune.channels.tracing import Place, reads_none
 from tfprune.family import family
-from tfprune.paths import weights_for
+from tfprune.paths import listed, weights_for
 from tfprune.patterns import NM
 from tfprune.permutation.climbing import Grouped, climb
 from tfprune.permutation.rearranging import Rearrangement, positions
@@ -57,9 +57,9 @@ class _Target:
 def permute_for_nm(
     model: keras.Model,
     pattern: Any = "2:4",
-    layers: Iterable[str] | None = None,
+    layers: str | Iterable[str] | None = None,
     *,
-    ignore: Iterable[str] = (),
+    ignore: str | Iterable[str] = (),
     tell: Callable[[str], None] | None = None,
 ) -> tuple[keras.Model, PermutationReport]:
     """Reorder channels so that an N:M pattern keeps more magnitude; the model computes the same.
@@ -190,10 +190,13 @@ def _target(
 
 
 def _chosen(
-    targets: list[_Target], layers: Iterable[str] | None, ignore: Iterable[str], pattern: NM
+    targets: list[_Target],
+    layers: str | Iterable[str] | None,
+    ignore: str | Iterable[str],
+    pattern: NM,
 ) -> list[_Target]:
     known = list(dict.fromkeys(target.path for target in targets))
-    named, ignored = None if layers is None else list(layers), list(ignore)
+    named, ignored = None if layers is None else listed(layers), listed(ignore)
     for name in [*(named or ()), *ignored]:
         if name not in known:
             raise ValueError(

@@ -16,6 +16,7 @@ from tfprune.channels import graph
 from tfprune.channels.batches import Batch, Batches
 from tfprune.evaluation import merged
 from tfprune.metrics import Metric
+from tfprune.paths import listed
 from tfprune.patterns import NM, Pattern
 from tfprune.schedules import check_sparsity
 from tfprune.sensitivity.bench import Bench, Trial
@@ -33,7 +34,7 @@ def sensitivity(
     metric: str | Metric = "accuracy",
     pattern: Any = "unstructured",
     *,
-    layers: Sequence[str] | None = None,
+    layers: str | Iterable[str] | None = None,
     record: str | os.PathLike | None = None,
     processes: int = 1,
     tell: Callable[[str], None] | None = None,
@@ -89,7 +90,7 @@ def sensitivity(
         )
     pattern = patterns.get(pattern)
     levels = _levels(sparsities, pattern)
-    named = None if layers is None else list(layers)
+    named = None if layers is None else listed(layers)
     bench = Bench(model, metric, pattern, named)
     sums = Sums(record, _identity(model, levels, bench.metric, pattern, bench.trials))
     say = tell or (lambda text: None)
