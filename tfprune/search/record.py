@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import pathlib
+import warnings
+import zipfile
 from typing import Any
 
 import keras
 
-from tfprune import resumption
+from tfprune import cloning, resumption
+from tfprune.cloning import CANNOT_REBUILD
 from tfprune.files import write_whole
-from tfprune.search.result import Trial
+from tfprune.search.result import UNMEASURED, Trial
 
 RECORD = "search.json"
 
@@ -22,6 +26,7 @@ class Record:
     Args:
         folder: made if it does not exist; None keeps nothing on disk.
         identity: what tells this search from another, as JSON knows it.
+        model: that is pruned.
 
     Attributes:
         trials: those of this search so far.
@@ -30,8 +35,11 @@ class Record:
         ValueError: the folder holds another search, or a file of that name that is none.
     """
 
-    def __init__(self, folder: str | os.PathLike | None, identity: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: str | os.PathLike | None, identity: dict[str, Any], model: keras.Model
+    ) -> None:
         self._folder = None if folder is None else pathlib.Path(folder)
+        self._model = model
         self.trials: list[Trial] = []
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -40,7 +48,7 @@ class Record:
             identity,
             lambda content: [Trial(**trial) for trial in content["trials"]],
             kind="a search",
-            other="another search (another model, budget, objective or way of pruning)",
+            other="another search (another model, budget, objective or way of pruning, other data)",
             elsewhere="Choose another folder",
         )
 
@@ -49,20 +57,69 @@ class Record:
         done = self._record.earlier or []
         return done[number] if number < len(done) else None
 
-    def model(self, trial: Trial) -> keras.Model | None:
-        """Return the model of an earlier trial."""
-        if self._folder is None or not trial.file:
-            return None
-        loaded: Any = keras.models.load_model(self._folder / trial.file)
-        return loaded
+    def usable(self, number: int, sparsity: float) -> Trial | None:
+        """Return the trial of this number if its model is there and was pruned so.
 
-    def add(self, trial: Trial, made: keras.Model | None) -> Trial:
-        """Keep a trial; its model first, so that the record names no file that is not there."""
-        if self._folder is not None and made is not None:
-            name = f"trial-{len(self.trials) + 1}-{trial.sparsity:.4f}.keras"
+        One that failed is not: what it failed of may be mended.
+        """
+        trial = self.earlier(number)
+        if trial is None or not math.isclose(trial.sparsity, sparsity, rel_tol=1e-9):
+            return None
+        if trial.value is None and trial.failure != UNMEASURED:
+            return None
+        there = self._folder is not None and trial.file and (self._folder / trial.file).is_file()
+        return trial if there else None
+
+    def model(self, trial: Trial) -> keras.Model:
+        """Return the kept model of a trial.
+
+        Raises:
+            ValueError: its file cannot be read.
+        """
+        assert self._folder is not None
+        path = self._folder / trial.file
+        try:
+            loaded: Any = keras.models.load_model(path, compile=False)
+            return loaded
+        except CANNOT_REBUILD:  # a Lambda, or a class that Keras was not told of
+            copy = cloning.clone(self._model, cloning.copy_layer, lambda old, new: (old, new))
+        try:
+            copy.load_weights(path)
+        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"The model of a trial cannot be loaded from {str(path)!r} "
+                f"({str(error).strip().splitlines()[0]}). Register its own classes by "
+                "`keras.saving.register_keras_serializable`, or delete the file, and it is trained "
+                f"again. Received: {trial.file!r}"
+            ) from error
+        return copy
+
+    def keep(self, trial: Trial, made: keras.Model | None) -> Trial:
+        """Keep a trained model, and that it is there, before anything else is done with it."""
+        if self._folder is None or made is None:
+            return trial
+        name = f"trial-{len(self.trials) + 1}-{trial.sparsity:.4f}.keras"
+        try:
             write_whole(self._folder / name, lambda path: made.save(path), overwrite=True)
-            trial = dataclasses.replace(trial, file=name)
+        except CANNOT_REBUILD as error:
+            warnings.warn(
+                f"The model of trial {len(self.trials) + 1} cannot be saved, and is not kept in "
+                f"the folder ({str(error).strip().splitlines()[0]}). Give its layers a "
+                "`get_config` method.",
+                stacklevel=2,
+            )
+            return trial
+        trial = dataclasses.replace(trial, file=name)
+        self._write([*self.trials, trial])
+        return trial
+
+    def add(self, trial: Trial) -> None:
+        """Take down a trial as it is in the end."""
         self.trials.append(trial)
         if trial != self.earlier(len(self.trials) - 1):
-            self._record.write({"trials": [dataclasses.asdict(one) for one in self.trials]})
-        return trial
+            self._write(self.trials)
+
+    def _write(self, trials: list[Trial]) -> None:
+        """Write trials; those that an earlier run made after them stay."""
+        later = (self._record.earlier or [])[len(trials) :]
+        self._record.write({"trials": [dataclasses.asdict(one) for one in [*trials, *later]]})

@@ -16,6 +16,7 @@ from tfprune.allocate import Allocation
 from tfprune.results import Result
 
 UNITS = {"sparsity": "zeros", "size": "bytes", "latency": "ms"}
+UNMEASURED = "trained, and not measured yet"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Trial:
         failure: why there is no value, empty if there is one.
         file: name of the trained model in the search's folder, empty without a folder.
         settings: what was sampled for it, by name of a layer or group; empty for bisection.
+        short: whether it has fewer zeros than were asked for: `train` did not prune to the end.
     """
 
     sparsity: float
@@ -41,6 +43,7 @@ class Trial:
     failure: str = ""
     file: str = ""
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    short: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +112,7 @@ class SearchResult(Result):
                 f"{trial.value:.4f}",
                 f"{self.dense - trial.value:.4f}",
                 _shown(self.objective, trial.cost),
-                ", ".join(filter(None, [trial.settings.get("method", ""), _judged(trial)])),
+                ", ".join(filter(None, [trial.settings.get("method", ""), *_judged(trial)])),
             )
         return table
 
@@ -140,8 +143,9 @@ class SearchResult(Result):
         return axes
 
 
-def _judged(trial: Trial) -> str:
-    return "" if trial.within else "beyond the budget"
+def _judged(trial: Trial) -> list[str]:
+    short = "fewer zeros than asked for" if trial.short else ""
+    return [short, "" if trial.within else "beyond the budget"]
 
 
 def _shown(objective: str, cost: float) -> str:

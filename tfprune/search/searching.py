@@ -4,32 +4,26 @@ from __future__ import annotations
 
 import math
 import os
-import pathlib
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
-from tfprune import registry
+from tfprune import schedules
 from tfprune.allocate import Allocation, Method, allocate
-from tfprune.benchmarking import benchmark
 from tfprune.channels import graph
 from tfprune.channels.batches import Batches
 from tfprune.evaluation import Judge, evaluate
-from tfprune.export import export_tflite
 from tfprune.metrics import Metric
-from tfprune.prune import prune
 from tfprune.schedules import PruningSchedule, check_sparsity
-from tfprune.search.engines import LAYERS, Bisection, Choice, Engine, Sampling
+from tfprune.search.attempts import Attempts, Train
+from tfprune.search.engines import LAYERS, Bisection, Engine, Sampling
+from tfprune.search.identity import identity
 from tfprune.search.record import Record
 from tfprune.search.result import UNITS, SearchResult, Trial, better
 from tfprune.sensitivity import Sensitivity
-from tfprune.strip import strip_pruning
 
 BISECTION, OPTUNA = "bisection", "optuna"
-Train = Callable[[keras.Model], "keras.Model | None"]
 
 
 def search(
@@ -41,7 +35,7 @@ def search(
     *,
     metric: str | Metric = "accuracy",
     method: Method | Sequence[Method] = "global",
-    schedule: PruningSchedule | None = None,
+    schedule: PruningSchedule | float | None = None,
     pattern: Any = "unstructured",
     sensitivity: Sensitivity | None = None,
     between: tuple[float, float] = (0.5, 0.99),
@@ -66,12 +60,14 @@ def search(
         objective: what the chosen model has least of: "sparsity" (nonzero weights), "size" (bytes
             of the sparse float32 `.tflite`), "latency" (milliseconds of that file here).
         train: called with each wrapped model; compiles it and trains it with
-            `tfprune.UpdatePruningStep()`; may return another model in its place. The schedule has
-            to be done by its last step.
-        metric: "accuracy", "loss", or a function (labels, outputs) -> a number, larger is better.
+            `tfprune.UpdatePruningStep()`; may return another model in its place, and anything else
+            that it returns is left alone. The schedule has to be done by its last step.
+        metric: "accuracy", "loss" (that which `model` is compiled with, without penalties), or a
+            function (labels, outputs) -> a number, larger is better.
         method: how `tfprune.allocate` spreads the zeros; for Optuna over the layers of a group, and
             there may be several to choose from.
-        schedule: how each trial gets to its sparsity; gradually over its run if None.
+        schedule: how each trial gets to its sparsity; gradually over its run if None; a number is
+            a cut at the first step.
         pattern: where zeros may stand.
         sensitivity: for `method="sensitivity"`.
         between: the least and the greatest sparsity to try.
@@ -81,7 +77,8 @@ def search(
             together), or {name: paths of layers}; layers in no group stay dense.
         seed: of what Optuna samples.
         folder: where each trained model and `search.json` are kept; made if it does not exist. A
-            search that was interrupted goes on from there.
+            search that was interrupted goes on from there, with the trials that failed or whose
+            files are gone made again; a change of `train` is not noticed.
         tell: called with a line of text as the work goes on.
 
     Returns:
@@ -102,46 +99,73 @@ def search(
 
     Raises:
         ValueError, TypeError: an argument is out of range; data that are empty, misshaped or
-            without labels; a folder of another search. What `train` raises is recorded as a failed
-            trial, and the search goes on.
+            without labels; a folder of another search. What `train` raises, or what judging its
+            model does, is recorded as a failed trial, and the search goes on.
         ImportError: `engine="optuna"` without Optuna.
     """
     graph.require_graph(model)
     _check(max_accuracy_drop, objective, train, trials, between)
-    options = {"schedule": schedule, "pattern": pattern, "sensitivity": sensitivity}
+    assert train is not None
+    followed = None if schedule is None else schedules.get(schedule)
+    options = {"schedule": followed, "pattern": pattern, "sensitivity": sensitivity}
     chooser = _engine(engine, model, method, groups, between, seed, options)
     batches = Batches(model, data)
-    dense = evaluate(model, batches, Judge(model, metric, "tfprune.search"))
+    judge = Judge(model, metric, "tfprune.search")
+    dense = evaluate(model, batches, judge)
     least = dense - max_accuracy_drop
     say = tell or (lambda text: None)
-    identity = _identity(model, dense, objective, max_accuracy_drop, options, between)
-    identity["chosen by"] = [engine, method, groups, seed] if engine == OPTUNA else [engine, method]
-    kept = Record(folder, identity)
+    known: dict[str, Any] = {}
+    if folder is not None:  # data are read once more for it
+        known = identity(
+            model,
+            batches,
+            options,
+            metric=judge.name,
+            dense=round(dense, 6),
+            objective=objective,
+            between=list(between),
+            **{
+                "max drop": float(max_accuracy_drop),
+                "chosen by": [engine, method, *([groups, seed] if engine == OPTUNA else [])],
+            },
+        )
+    kept = Record(folder, known, model)
+    attempts = Attempts(model, train, batches, judge, objective, least)
     best: Trial | None = None
     chosen: keras.Model | None = None
     allocation: Allocation | None = None
+    again: list[int] = []
     for number in range(trials):
-        trial, made = kept.earlier(number), None
-        choice = chooser.ask(trial)
+        choice = chooser.ask(kept.earlier(number))
         spread = choice.spread
-        if trial is None or not math.isclose(trial.sparsity, spread.sparsity, rel_tol=1e-9):
-            say(f"Trial {number + 1} of {trials}: {spread.sparsity:.1%} zeros")
-            trial, made = _run(model, choice, train, batches, metric, objective, least)
-        trial = kept.add(trial, made)
+        trial, made = kept.usable(number, spread.sparsity), None
+        title = f"Trial {number + 1} of {trials}: {spread.sparsity:.1%} zeros"
+        if trial is None:
+            say(title)
+            trial, made = attempts.trained(choice)
+            trial = kept.keep(trial, made)
+        else:
+            say(f"{title}, taken from the folder")
+            again.append(number + 1)
+            made = kept.model(trial) if trial.value is None else None
+        if made is not None:
+            trial = attempts.judged(trial, made, spread)
+        kept.add(trial)
         chooser.tell(trial, least - trial.value if trial.value is not None else math.inf)
         if _preferred(trial, best):
-            best, chosen = trial, made if made is not None else kept.model(trial)
-            allocation = spread
-    index = kept.trials.index(best) if best is not None else None
+            best, chosen, allocation = trial, made, spread
+    if best is not None and chosen is None:
+        chosen = kept.model(best)
+    reason = [_reason(best, dense, max_accuracy_drop, kept.trials), *_notes(kept.trials, again)]
     return SearchResult(
         objective=objective,
-        metric=str(metric) if isinstance(metric, str) else getattr(metric, "__name__", "metric"),
+        metric=judge.name,
         dense=dense,
         max_drop=float(max_accuracy_drop),
         trials=tuple(kept.trials),
-        best=index,
+        best=None if best is None else kept.trials.index(best),
         met=best is not None and best.within,
-        reason=_reason(best, dense, max_accuracy_drop, kept.trials),
+        reason=" ".join(reason),
         model=chosen,
         allocation=allocation,
     )
@@ -176,61 +200,6 @@ def _engine(
     return Bisection(between, method, spread)
 
 
-def _run(
-    model: keras.Model,
-    choice: Choice,
-    train: Any,
-    batches: Batches,
-    metric: str | Metric,
-    objective: str,
-    least: float,
-) -> tuple[Trial, keras.Model | None]:
-    """Prune, train and measure one model; a failure of the user's training is part of the trial."""
-    spread, settings = choice.spread, choice.settings
-    pruned = prune(model, spread)
-    try:
-        pruned = train(pruned) or pruned
-    except Exception as error:  # noqa: BLE001 -- whatever training raises must not end the search
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        failed = Trial(spread.sparsity, None, None, None, False, reason, settings=settings)
-        return failed, None
-    stripped = strip_pruning(pruned)
-    judge = Judge(pruned if metric == "loss" else stripped, metric, "tfprune.search")
-    value = evaluate(stripped, batches, judge)
-    reached = _zeros(stripped, spread)
-    cost = _cost(objective, stripped, reached)
-    within = value >= least - 1e-9
-    return Trial(spread.sparsity, reached, value, cost, within, settings=settings), stripped
-
-
-def _zeros(model: keras.Model, spread: Allocation) -> float:
-    """Return the fraction of zeros in the weights that took part."""
-    found = total = 0
-    for row in spread.layers:
-        if not row.chosen:
-            continue
-        layer: Any = model
-        for name in row.layer.split("/"):
-            layer = layer.get_layer(name)
-        kernels = [w.variable.numpy() for w in registry.prunable_weights(layer)]
-        found += sum(int(np.count_nonzero(kernel == 0)) for kernel in kernels)
-        total += row.size
-    return found / total
-
-
-def _cost(objective: str, model: keras.Model, reached: float) -> float:
-    if objective == "sparsity":
-        return 1.0 - reached
-    with tempfile.TemporaryDirectory(prefix="tfprune-") as name:
-        path = pathlib.Path(name) / "model.tflite"
-        exported = export_tflite(model, path)
-        if objective == "size":
-            return float(exported.file_bytes)
-        (file,) = benchmark(path).files
-    assert file.median_ms is not None  # a file that fails raises
-    return file.median_ms
-
-
 def _preferred(trial: Trial, best: Trial | None) -> bool:
     """Tell whether a trial is the better choice: inside the budget first, then by cost."""
     if trial.value is None:
@@ -252,6 +221,28 @@ def _reason(best: Trial | None, dense: float, max_drop: float, trials: list[Tria
         f"No trial is inside the budget of {max_drop:g}: the one that lost least, with "
         f"{best.reached:.1%} zeros, lost {lost:.4f}. Train longer, allow more, or lower `between`."
     )
+
+
+def _notes(trials: list[Trial], again: list[int]) -> list[str]:
+    """Return what else there is to know: trials less sparse than asked, or of an earlier run."""
+    short = [number for number, trial in enumerate(trials, 1) if trial.short]
+    found = []
+    if short:
+        found.append(
+            f"{_numbered(short)} fewer zeros than asked for: `train` has to fit the model that it "
+            "is given, with `tfprune.UpdatePruningStep()`, up to the end of the schedule."
+        )
+    if again:
+        found.append(
+            f"{_numbered(again)} been taken from the folder, as `train` made them in an earlier "
+            "run."
+        )
+    return found
+
+
+def _numbered(trials: list[int]) -> str:
+    several = len(trials) > 1
+    return f"Trial{'s' * several} {', '.join(map(str, trials))} {'have' if several else 'has'}"
 
 
 def _check(drop: Any, objective: Any, train: Any, trials: Any, between: Any) -> None:
@@ -279,26 +270,3 @@ def _check(drop: Any, objective: Any, train: Any, trials: Any, between: Any) -> 
             "`between` holds the least and the greatest sparsity to try, such as (0.5, 0.99). "
             f"Received: between={between!r}"
         )
-
-
-def _identity(
-    model: keras.Model,
-    dense: float,
-    objective: str,
-    drop: float,
-    options: dict[str, Any],
-    between: tuple[float, float],
-) -> dict[str, Any]:
-    """Return what tells one search from another, the weights by their sum."""
-    total = sum(float(np.abs(v.numpy(), dtype=np.float64).sum()) for v in model.trainable_variables)
-    schedule = options["schedule"]
-    return {
-        "model": model.name,
-        "sum": round(total, 3),
-        "dense": round(dense, 6),
-        "objective": objective,
-        "max drop": float(drop),
-        "schedule": None if schedule is None else schedule.get_config(),
-        "pattern": str(options["pattern"]),
-        "between": list(between),
-    }

@@ -1,0 +1,132 @@
+"""One trial: pruned and trained, then judged. What fails is told in it, and costs no other."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfprune import registry
+from tfprune.allocate import Allocation
+from tfprune.benchmarking import benchmark
+from tfprune.channels.batches import Batches
+from tfprune.evaluation import Judge, evaluate
+from tfprune.export import export_tflite
+from tfprune.patterns import Block
+from tfprune.prune import prune
+from tfprune.search.engines import Choice
+from tfprune.search.result import UNMEASURED, Trial
+from tfprune.strip import strip_pruning
+
+Train = Callable[[keras.Model], Any]
+
+_FAILURES = (ValueError, TypeError, ArithmeticError, RuntimeError)
+"""What stripping, a metric, an export or a measurement raises for a model that they cannot use."""
+_TOLERANCE = 0.005  # a tie may leave a layer this far from its target
+
+
+@dataclasses.dataclass(frozen=True)
+class Attempts:
+    """Makes trials of one model.
+
+    Attributes:
+        model: the dense one.
+        train: the user's function.
+        batches: that the budget is measured on.
+        judge: measures it, for every trial by the same rule as for the dense model.
+        objective: what a trial costs.
+        least: value that is still inside the budget.
+    """
+
+    model: keras.Model
+    train: Train
+    batches: Batches
+    judge: Judge
+    objective: str
+    least: float
+
+    def trained(self, choice: Choice) -> tuple[Trial, keras.Model | None]:
+        """Prune and train a model, and return it stripped; None if that failed."""
+        trial = Trial(
+            choice.spread.sparsity, None, None, None, False, UNMEASURED, settings=choice.settings
+        )
+        pruned = prune(self.model, choice.spread)
+        try:
+            returned = self.train(pruned)
+        except Exception as error:  # noqa: BLE001 -- whatever training raises must not end the search
+            return _failed(trial, error), None
+        # `return model.fit(...)` gives a History
+        trained = returned if isinstance(returned, keras.Model) else pruned
+        try:
+            return trial, strip_pruning(trained)
+        except _FAILURES as error:
+            return _failed(trial, error), None
+
+    def judged(self, trial: Trial, made: keras.Model, spread: Allocation) -> Trial:
+        """Measure a trained model: its value, its zeros and what it costs."""
+        try:
+            value = evaluate(made, self.batches, self.judge)
+            reached, asked = _zeros(made, spread)
+            cost = _cost(self.objective, made, reached)
+        except _FAILURES as error:
+            return _failed(trial, error)
+        return dataclasses.replace(
+            trial,
+            reached=reached,
+            value=value,
+            cost=cost,
+            within=value >= self.least - 1e-9,
+            failure="",
+            short=reached < asked - _TOLERANCE,
+        )
+
+
+def _failed(trial: Trial, error: Exception) -> Trial:
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    return dataclasses.replace(trial, failure=reason)
+
+
+def _zeros(model: keras.Model, spread: Allocation) -> tuple[float, float]:
+    """Return the fraction of zeros in the weights that took part, and what was asked for there."""
+    found = total = 0
+    asked = 0.0
+    for row in spread.layers:
+        if not row.chosen:
+            continue
+        layer: Any = model
+        for name in row.layer.split("/"):
+            layer = layer.get_layer(name)
+        for weight in registry.prunable_weights(layer):
+            kernel = weight.variable.numpy()
+            found += int(np.count_nonzero(kernel == 0))
+            asked += kernel.size * _least(weight, spread, row.sparsity)
+        total += row.size
+    return found / total, asked / total
+
+
+def _least(weight: registry.PrunableWeight, spread: Allocation, sparsity: float) -> float:
+    """Return the fraction of zeros that a pattern gives to a weight at the end."""
+    if sparsity <= 0.0:
+        return 0.0
+    shape, layout, pattern = tuple(weight.variable.shape), weight.layout, spread.pattern
+    if isinstance(pattern, Block) and layout is not None:  # ragged ones hold fewer weights
+        return pattern.least_sparsity(shape, layout, sparsity)
+    return pattern.expected_sparsity(shape, layout, sparsity, sparsity)
+
+
+def _cost(objective: str, model: keras.Model, reached: float) -> float:
+    if objective == "sparsity":
+        return 1.0 - reached
+    with tempfile.TemporaryDirectory(prefix="tfprune-") as name:
+        path = pathlib.Path(name) / "model.tflite"
+        exported = export_tflite(model, path)
+        if objective == "size":
+            return float(exported.file_bytes)
+        (file,) = benchmark(path).files
+    assert file.median_ms is not None  # a file that fails raises
+    return file.median_ms
