@@ -1,6 +1,7 @@
 """The page as a whole: what it holds, where it is written, and when it is not."""
 
 import html.parser
+import json
 import re
 
 import pytest
@@ -151,6 +152,14 @@ def test_bad_input(tmp_path, search):
     with pytest.raises(TypeError, match="results of tfprune"):
         write(results=[{"a": 1}], out=tmp_path / "page.html")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_drawn_is_a_note(tmp_path, search):
+    damaged = {**search.to_dict(), "max_drop": "much"}  # a number less a text, in the plot only
+    (tmp_path / "search.json").write_text(json.dumps(damaged))
+    done = write(tmp_path)
+    assert done.sections == ("Versions and seeds",)
+    assert ["search.json looks like" in note for note in done.notes] == [True]
 
 
 def test_an_empty_folder_says_what_could_be_shown(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,12 +29,24 @@ _LIGHT = (("#1b1f24",), ("#0b6e99", "#c2510c", "#4a7c31", "#8250b0", "#9a6700", 
 _DARK = (("#e6e9ec",), ("#6cc0e5", "#f2a065", "#9fd07f", "#c9a6ee", "#e3b341", "#a7b0b9"))
 
 
-def addresses(picture: Picture) -> tuple[str, str]:
-    """Return a picture as two `data:` addresses of SVG: for light and for dark screens."""
-    return _address(picture, *_LIGHT), _address(picture, *_DARK)
+def picture(section: str, alt: str, height: float, draw: Callable[[Any], object]) -> Picture:
+    """Return a plot as two `data:` addresses of SVG, for light and for dark screens.
+
+    It is drawn at once, so that figures that cannot be drawn are noticed where they are read.
+
+    Args:
+        section: of the page.
+        alt: the same in a sentence.
+        height: in inches.
+        draw: draws on a matplotlib figure.
+    """
+    light, dark = (_address(height, draw, *theme) for theme in (_LIGHT, _DARK))
+    return Picture(section, alt, light, dark)
 
 
-def _address(picture: Picture, ink: tuple[str, ...], colors: Sequence[str]) -> str:
+def _address(
+    height: float, draw: Callable[[Any], object], ink: Sequence[str], colors: Sequence[str]
+) -> str:
     import matplotlib
     from cycler import cycler
     from matplotlib.figure import Figure
@@ -45,8 +57,8 @@ def _address(picture: Picture, ink: tuple[str, ...], colors: Sequence[str]) -> s
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         # Names of layers in scripts that matplotlib's font lacks; the tables have them.
         warnings.filterwarnings("ignore", "Glyph .* missing")
-        figure = Figure(figsize=(WIDTH, picture.height), layout="constrained")
-        picture.draw(figure)
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        draw(figure)
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
@@ -81,7 +93,7 @@ def bars(
         if len(series) > 1:
             figure.legend(loc="outside upper left", ncols=len(series))
 
-    return Picture(section, alt, 1.0 + groups * (0.2 + 0.12 * len(series)), draw)
+    return picture(section, alt, 1.0 + groups * (0.2 + 0.12 * len(series)), draw)
 
 
 def short(name: str, length: int = 24) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
 
 LAYERS = "Sparsity of each layer"
 SIZES = "Parameters and MACs"
@@ -60,14 +58,14 @@ class Picture:
     Attributes:
         section: heading under which it stands.
         alt: what one who cannot see it must know.
-        height: in inches; the width is that of a column.
-        draw: draws on a matplotlib figure.
+        light: address of the picture for a light screen, with the picture in it.
+        dark: the same for a dark one.
     """
 
     section: str
     alt: str
-    height: float
-    draw: Callable[[Any], None]
+    light: str
+    dark: str
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import jinja2
 
-from tfprune.reporting import drawing, items, pairs
+from tfprune.reporting import items, pairs
 from tfprune.reporting.items import Item, Origin, Pair, Picture, Remark, Skipped, Table
 
 BEFORE_AFTER, SKIPPED, ORIGINS = "Before and after", "Skipped, and why", "Versions and seeds"
@@ -31,12 +31,12 @@ _ORDER = (*HOW, items.SIZES, items.OTHER, SKIPPED, ORIGINS)
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it; pictures as (light, dark, alt)."""
+    """A heading and what stands under it."""
 
     name: str
     anchor: str
     remarks: tuple[str, ...]
-    pictures: tuple[tuple[str, str, str], ...]
+    pictures: tuple[Picture, ...]
     tables: tuple[Table, ...]
 
 
@@ -84,12 +84,11 @@ def compose(title: str, found: Sequence[Item], notes: Sequence[str], written: st
 
 
 def _section(name: str, held: Sequence[Item]) -> Section:
-    pictures = [item for item in held if isinstance(item, Picture)]
     return Section(
         name,
         re.sub(r"[^a-z]+", "-", name.lower()).strip("-"),
         tuple(dict.fromkeys(item.text for item in held if isinstance(item, Remark))),
-        tuple((*drawing.addresses(picture), picture.alt) for picture in pictures),
+        tuple(item for item in held if isinstance(item, Picture)),
         tuple(item for item in held if isinstance(item, Table)),
     )
 

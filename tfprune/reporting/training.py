@@ -6,7 +6,8 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tfprune.reporting.items import TRAINING, Item, Picture, Table
+from tfprune.reporting.drawing import picture
+from tfprune.reporting.items import TRAINING, Item, Table
 from tfprune.reporting.texts import digits, percent
 
 SPARSITY = "sparsity/model"
@@ -86,7 +87,7 @@ def items(found: dict[str, Curve]) -> Iterator[Item]:
         for group, _ in panels
         for name, curve in group.items()
     )
-    yield Picture(TRAINING, f"Curves over training. {told}.", 2.6 * len(panels), draw)
+    yield picture(TRAINING, f"Curves over training. {told}.", 2.6 * len(panels), draw)
     for group, labels in panels:
         yield _table(group, labels[0])
 

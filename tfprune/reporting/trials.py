@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tfprune.reporting.drawing import short
+from tfprune.reporting.drawing import picture, short
 from tfprune.reporting.items import SEARCH, SENSITIVITY, Item, Pair, Picture, Remark, Skipped, Table
 from tfprune.reporting.texts import digits, percent, plain
 
@@ -48,7 +48,7 @@ def sensitivity(figures: Figures, source: str) -> Iterator[Item]:
     def draw(figure: Any) -> None:
         found.plot(figure.subplots(2, 1))
 
-    yield Picture(SENSITIVITY, alt, 5.0 + 0.3 * len(rows), draw)
+    yield picture(SENSITIVITY, alt, 5.0 + 0.3 * len(rows), draw)
     yield Remark(
         SENSITIVITY, f"The dense model has {metric} {dense:.4f} on {plain(found.samples)} samples."
     )
@@ -98,4 +98,4 @@ def _curve(figures: Figures, metric: str, dense: float, count: int) -> Picture:
         f"Curve of {metric} over zeros for {count} trials, with the dense model and the budget as "
         f"lines. {figures['reason']}"
     )
-    return Picture(SEARCH, alt, 3.2, lambda figure: found.plot(figure.subplots()))
+    return picture(SEARCH, alt, 3.2, lambda figure: found.plot(figure.subplots()))
