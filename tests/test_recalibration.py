@@ -167,3 +167,15 @@ def test_a_graph_runs_as_the_model_predicts_and_no_further_than_asked():
     first = model.get_layer("first")
     assert len(list(running.inputs_of(first, model, batch))) == 1
     assert not calls
+
+
+def test_recurrent_layers_remember_what_they_did():
+    gru = L.GRU(4, stateful=True, return_sequences=True)
+    model = keras.Sequential([keras.Input(batch_shape=(4, 3, 5)), gru, L.BatchNormalization()])
+    x = normal(4, 3, 5)
+    model.predict(x, batch_size=4, verbose=0)
+    before = gru.states[0].numpy()
+    tfprune.recalibrate_batch_norm(model, x)
+    np.testing.assert_array_equal(gru.states[0].numpy(), before)
+    seen = gru(x).numpy().reshape(12, 4)  # from there on
+    np.testing.assert_allclose(model.layers[1].moving_mean.numpy(), seen.mean(axis=0), rtol=1e-4)

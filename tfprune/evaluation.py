@@ -122,15 +122,32 @@ def evaluate(model: keras.Model, batches: Batches, judge: Judge) -> float:
 
 
 def merged(batches: Batches) -> Iterator[Batch]:
-    """Put small batches together, so that fewer and larger ones are run."""
+    """Put small batches of labelled samples together, so that fewer and larger ones are run.
+
+    Only those whose samples have one shape (sequences may differ), and none if the model says how
+    many samples it takes.
+
+    Raises:
+        ValueError: a batch has no labels.
+    """
     waiting: list[Batch] = []
     for batch in batches:
+        Judge.require_labels(batch)
+        if waiting and (batches.fixed or _shapes(batch) != _shapes(waiting[0])):
+            yield _joined(waiting)
+            waiting = []
         waiting.append(batch)
         if sum(one.size for one in waiting) >= _TOGETHER:
             yield _joined(waiting)
             waiting = []
     if waiting:
         yield _joined(waiting)
+
+
+def _shapes(batch: Batch) -> Any:
+    """Return the shapes of one sample, structured as the batch."""
+    parts = (batch.inputs, batch.labels, batch.weights)
+    return tree.map_structure(lambda x: None if x is None else x.shape[1:], parts)
 
 
 def _joined(parts: list[Batch]) -> Batch:

@@ -131,7 +131,8 @@ def recalibrate(
         for path, norm in norms:
             if tell is not None:
                 tell(path)
-            mean, variance, samples = _statistics(model, batches, path, norm)
+            with running.states_kept(model):
+                mean, variance, samples = _statistics(model, batches, path, norm)
             old = [np.asarray(keras.ops.convert_to_numpy(v.value), float) for v in _pair(norm)]
             deviation = np.sqrt(old[1] + norm.epsilon)
             shift = float(np.mean(np.abs(mean - old[0]) / deviation))

@@ -115,6 +115,27 @@ def test_the_errors_are_those_of_the_outputs():
     assert row.error < row.magnitude_error
 
 
+def test_a_model_that_remembers_is_as_it_was_and_is_cut_from_a_fresh_start():
+    def model():
+        keras.utils.set_random_seed(0)
+        made = keras.Sequential(
+            [keras.Input(batch_shape=(4, 3, 5)), L.GRU(6, stateful=True), L.Dense(3, name="out")]
+        )
+        return made, made.layers[0].states[0]
+
+    x = normal(12, 3, 5)
+    (used, state), (fresh, _) = model(), model()
+    used.predict(x[:4], batch_size=4, verbose=0)
+    before = state.numpy()
+    (first, _), (second, _) = cut(used, x), cut(fresh, x)
+    assert np.any(before)
+    np.testing.assert_array_equal(state.numpy(), before)
+    assert not np.any(first.layers[0].states[0].numpy())
+    np.testing.assert_allclose(
+        first.get_layer("out").kernel.numpy(), second.get_layer("out").kernel.numpy(), rtol=1e-5
+    )
+
+
 def test_a_later_layer_makes_up_for_the_pruned_one_before_it():
     model = keras.Sequential(
         [keras.Input((8,)), L.Dense(6, "relu", name="first"), L.Dense(3, name="second")]

@@ -275,6 +275,33 @@ def test_data_without_labels_and_labels_that_do_not_fit():
         tfprune.sensitivity(small(), (x, y + 5))
 
 
+def test_a_model_that_remembers_is_tried_from_where_it_was():
+    keras.utils.set_random_seed(0)
+    gru = L.GRU(6, stateful=True, name="gru")
+    model = keras.Sequential([keras.Input(batch_shape=(4, 3, 5)), gru, L.Dense(3, name="out")])
+    x, y = np.random.default_rng(0).normal(size=(12, 3, 5)).astype("float32"), np.arange(12) % 3
+    model.predict(x[:4], batch_size=4, verbose=0)
+    (state,) = gru.states
+    before = state.numpy()
+    assert np.any(before)
+    found = tfprune.sensitivity(model, (x, y), (0.5,), lambda y, p: -float(np.square(p).mean()))
+    np.testing.assert_array_equal(state.numpy(), before)
+    kernel = model.get_layer("out").kernel
+    dense = kernel.numpy()
+    mask, _ = masks.top_k(np.abs(dense), masks.kept_count(18, 0.5))
+    drops = []
+    for part in (x[:4], x[4:8], x[8:]):
+        values = []
+        for weights in (dense, dense * mask):
+            kernel.assign(weights)
+            state.assign(before)
+            values.append(-np.square(model(part).numpy()).mean())
+        drops.append(values[0] - values[1])
+    assert found.weights[-1].drops[0] == pytest.approx(np.mean(drops), rel=1e-4)
+    with pytest.raises(ValueError, match=r"takes 4 samples at a time.*Received: a batch of 3"):
+        tfprune.sensitivity(model, (x[:11], y[:11]), (0.5,))
+
+
 def test_a_plain_string_is_one_layer():
     found = tfprune.sensitivity(small(), small_data(), (0.5,), layers="b")
     assert [row.layer for row in found.weights] == ["b"]

@@ -16,6 +16,7 @@ import numpy as np
 from keras import tree
 
 from tfprune.channels import graph
+from tfprune.cloning import at_a_step, leaves
 
 BATCH = 32
 """Samples at a time of data that come as arrays."""
@@ -53,10 +54,15 @@ class Batches:
             2,048 samples are used.
         labels: whether every batch must have labels.
 
+    Attributes:
+        fixed: samples in a batch, where the model says how many; None for any number. Of a model
+            that says 1 only if it keeps states: others are not run sample by sample for it.
+
     Example: `sum(batch.size for batch in Batches(model, (x, y)))`
 
     Raises:
-        ValueError: no samples, labels missing, wrong shapes, NaN.
+        ValueError: no samples, labels missing, wrong shapes, NaN; another number of samples than a
+            model takes that keeps states from batch to batch.
         TypeError: no data at all, or not numbers.
     """
 
@@ -67,6 +73,9 @@ class Batches:
         if isinstance(struct, Mapping) and len(struct) == len(self._inputs):
             self._names = list(tree.flatten({name: name for name in struct}) or [])
         self._labels = labels
+        said = self._inputs[0].shape[0]
+        self._stateful = any(getattr(at_a_step(one), "stateful", False) for one in leaves(model))
+        self.fixed: int | None = said if said != 1 or self._stateful else None
         self._source, self._open = self._opened(data)
         try:
             self._batch(next(iter(self._source())))
@@ -104,7 +113,9 @@ class Batches:
             size = self._whole_size(whole)
             for array, wanted in zip(whole[0], self._inputs, strict=True):
                 self._checked(array, wanted)
-            return lambda: (_slice(whole, n) for n in range(0, size, BATCH)), False
+            step = self.fixed or BATCH
+            self._require_fixed(size % step or step)  # the last batch
+            return lambda: (_slice(whole, n, step) for n in range(0, size, step)), False
         if not hasattr(data, "__iter__"):
             raise TypeError(
                 "`data` is an array, (inputs, labels), a list or dict of arrays for several "
@@ -171,7 +182,16 @@ class Batches:
             )
         if sizes == {0}:
             raise ValueError("A batch of `data` is empty. Received: 0 samples")
+        self._require_fixed(len(arrays[0]))
         return Batch(arrays, labels, weights)
+
+    def _require_fixed(self, size: int) -> None:
+        if self._stateful and self.fixed is not None and size != self.fixed:
+            raise ValueError(
+                f"The model keeps states from batch to batch and takes {self.fixed} samples at a "
+                "time. Pass batches of so many, or arrays that it divides. "
+                f"Received: a batch of {size}"
+            )
 
     def _by_input(self, given: Any) -> list[Any]:
         """Return what is given for each input of the model."""
@@ -250,8 +270,8 @@ def _length(value: Any, what: str) -> int:
     return int(shape[0])
 
 
-def _slice(whole: tuple, start: int) -> Any:
-    return tree.map_structure(lambda x: None if x is None else x[start : start + BATCH], whole)
+def _slice(whole: tuple, start: int, step: int) -> Any:
+    return tree.map_structure(lambda x: None if x is None else x[start : start + step], whole)
 
 
 def _labels(given: Any) -> Any:

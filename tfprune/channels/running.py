@@ -91,16 +91,28 @@ def states_kept(model: keras.Model) -> Iterator[None]:
 
     Example: `with states_kept(model): model(batch)`
     """
-    # Keras does not list the states among the variables of a layer.
-    held = [getattr(at_a_step(layer), "states", None) for layer in leaves(model)]
-    states = [v for v in tree.flatten(held) or [] if isinstance(v, keras.Variable)]
-    changing = [*model.non_trainable_variables, *states]
+    changing = [*model.non_trainable_variables, *_states(model)]
     before = [(v, np.array(ops.convert_to_numpy(v.value))) for v in changing]
     try:
         yield
     finally:
         for variable, value in before:
             variable.assign(value)
+
+
+def forget(model: keras.Model) -> None:
+    """Set the states of stateful recurrent layers to zero, as those of a new copy are.
+
+    Example: `with states_kept(model): forget(model)`
+    """
+    for variable in _states(model):
+        variable.assign(ops.zeros_like(variable.value))
+
+
+def _states(model: keras.Model) -> list[keras.Variable]:
+    # Keras does not list the states among the variables of a layer.
+    held = [getattr(at_a_step(layer), "states", None) for layer in leaves(model)]
+    return [v for v in tree.flatten(held) or [] if isinstance(v, keras.Variable)]
 
 
 def inputs_of(layer: Any, model: keras.Model, batch: Batch) -> Iterator[np.ndarray]:

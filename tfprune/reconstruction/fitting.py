@@ -102,12 +102,14 @@ def _moments(
     """Add up what flows into a layer, and what flows out of it in the dense model."""
     matrices = product.matrices(kernel)
     sums = Sums(product.groups, product.depth, product.width)
-    for batch in batches:
-        ours = running.inputs_of(target.layer, copy, batch)
-        theirs = running.inputs_of(target.dense, model, batch)
-        for x, wanted in zip(ours, theirs, strict=True):
-            for rows, dense in zip(product.rows(x), product.rows(wanted), strict=True):
-                sums.add(rows, dense @ matrices)
+    with running.states_kept(model), running.states_kept(copy):
+        running.forget(model)  # the copy begins so too
+        for batch in batches:
+            ours = running.inputs_of(target.layer, copy, batch)
+            theirs = running.inputs_of(target.dense, model, batch)
+            for x, wanted in zip(ours, theirs, strict=True):
+                for rows, dense in zip(product.rows(x), product.rows(wanted), strict=True):
+                    sums.add(rows, dense @ matrices)
     moments = sums.moments()
     if not (np.isfinite(moments.gram).all() and np.isfinite(moments.cross).all()):
         raise ValueError(

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from tfprune import masks
+from tfprune.channels import running
 from tfprune.channels.batches import Batch
 from tfprune.evaluation import Judge
 from tfprune.metrics import Metric
@@ -54,7 +55,7 @@ class Bench:
         pattern: Pattern,
         layers: Sequence[str] | None,
     ) -> None:
-        self._pattern = pattern
+        self._model, self._pattern = model, pattern
         self.trials = _trials(model, pattern, layers)
         self._judge = Judge(model, metric, "tfprune.sensitivity")
         self._reruns = Reruns(model)
@@ -64,7 +65,9 @@ class Bench:
     def take(self, batch: Batch) -> None:
         """Run the model as it is on a batch, which stays until the next."""
         self._judge.require_labels(batch)
-        self._batch, self._values = batch, self._reruns.first(batch.inputs)
+        # Every run begins with the states that the user's recurrent layers are in.
+        with running.states_kept(self._model):
+            self._batch, self._values = batch, self._reruns.first(batch.inputs)
         self.dense = self._judge(batch, self._reruns.outputs(self._values))
 
     def pruned(self, trial: int, level: float) -> float:
@@ -74,7 +77,9 @@ class Bench:
         mask, _ = self._pattern.mask(scores, one.weight.layout, level, level)
         try:
             one.weight.variable.assign(one.dense * mask)
-            return self._judge(self._batch, self._reruns.again(one.layer, self._values))
+            with running.states_kept(self._model):
+                outputs = self._reruns.again(one.layer, self._values)
+            return self._judge(self._batch, outputs)
         finally:
             one.weight.variable.assign(one.dense)
 
