@@ -16,7 +16,7 @@ from tfprune import cli
 TFPRUNE = [sys.executable, "-c", "from tfprune.cli import main; main()"]
 COMMANDS = (
     *("quickstart", "inspect", "benchmark", "explain", "export"),
-    *("shrink", "count", "sensitivity"),
+    *("shrink", "count", "sensitivity", "report"),
 )
 ENVIRONMENT = {
     **os.environ,
@@ -93,6 +93,7 @@ def test_every_example_of_the_help_texts_can_be_run(monkeypatch, tmp_path):
         channel_commands,
         export,
         quickstart,
+        reporting,
         sensitivity_command,
         variants,
         weightfiles,
@@ -144,6 +145,7 @@ def test_every_example_of_the_help_texts_can_be_run(monkeypatch, tmp_path):
     monkeypatch.setattr(benchmarking, "benchmark", record)
     monkeypatch.setattr(explanation, "explain", record)
     monkeypatch.setattr(variants, "export_variants", record)
+    monkeypatch.setattr(reporting, "report", record)
     assert len(examples()) >= 12
     for arguments in examples():
         result = call(*arguments)
