@@ -94,6 +94,18 @@ def test_a_metric_that_fails_keeps_the_trained_model(tmp_path, metric, failure):
     assert [trial.value is None for trial in found.trials] == [True, False]
     assert failure in found.trials[0].failure
     assert keras.models.load_model(tmp_path / found.trials[0].file).count_params() == 563
+    calls = []
+
+    def train(pruned):
+        calls.append(1)
+        cut_only(pruned)
+
+    mended = second_time(accuracy, accuracy)
+    again = tfprune.search(
+        model, data(model), 0.9, train=train, trials=1, metric=mended, folder=tmp_path
+    )
+    assert len(calls) == 1  # its weights may be what it failed of
+    assert again.trials[0].value is not None
 
 
 def test_a_stripped_model_is_judged_by_the_loss_of_the_dense_one():
