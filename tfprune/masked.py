@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras import ops
 
 from tfprune.criteria import Criterion
 from tfprune.gradients import GradientRecord
-from tfprune.registry import PrunableWeight
 from tfprune.schedules import PruningSchedule
 from tfprune.states import WeightState
 from tfprune.substitution import with_gradient
+
+if TYPE_CHECKING:  # it may be what is loading Keras, and Keras this file
+    from tfprune.registry import PrunableWeight
 
 
 class MaskedWeight:
