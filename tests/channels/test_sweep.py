@@ -6,7 +6,7 @@ trains, is cut again from its history, and exports to a smaller file. G: five st
 one.
 
 One small model of each family runs A to E in the ordinary suite; everything else is marked
-`slow_sweep` (`pytest -m slow_sweep`).
+`slow_sweep` (`pytest -m slow_sweep`), F and G of the large models `slowest_sweep`.
 """
 
 import gc
@@ -38,15 +38,18 @@ FAMILIES = (
     *("MobileNetV2", "MobileNetV3Small", "EfficientNetB0", "EfficientNetV2B0", "NASNetMobile"),
     "ConvNeXtTiny",
 )
-LARGE = (
+SIBLINGS = (
     *("VGG19", "DenseNet169", "MobileNetV3Large", "ResNet101", "ResNet101V2"),
     *("EfficientNetB1", "EfficientNetB2", "EfficientNetB3"),
     *("EfficientNetV2B1", "EfficientNetV2B2", "EfficientNetV2B3", "EfficientNetV2S"),
     *("ConvNeXtSmall", "ConvNeXtBase"),
+)
+GIANTS = (
     *("ResNet152", "ResNet152V2", "DenseNet201", "InceptionResNetV2", "NASNetLarge"),
     *("EfficientNetB4", "EfficientNetB5", "EfficientNetB6", "EfficientNetB7"),
     *("EfficientNetV2M", "EfficientNetV2L", "ConvNeXtLarge", "ConvNeXtXLarge"),
 )
+LARGE = (*SIBLINGS, *GIANTS)
 EVERY = (*FAMILIES, *LARGE)
 
 SIZES = {"Xception": 71, "InceptionV3": 75, "InceptionResNetV2": 75}
@@ -264,11 +267,13 @@ def test_lifecycle_of_families(name, tmp_path):
 
 @pytest.mark.slow_sweep
 @pytest.mark.parametrize("name", LARGE)
-def test_large_ones(name):
-    a_to_e(name)
+def test_large_ones(name, tmp_path):
+    model = a_to_e(name)
+    if name in SIBLINGS:
+        replayed(model, tmp_path)
 
 
-@pytest.mark.slow_sweep
+@pytest.mark.slowest_sweep
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", LARGE)
 def test_lifecycle_of_large_ones(name, tmp_path):
