@@ -46,7 +46,9 @@ HOUSE = (
         "conversion",
         "decisions",
         "shares",
+        "forecast",
         "paths",
+        "policy",
         "cloning",
         "wrapper",
         "keras3",
@@ -72,7 +74,7 @@ HOUSE = (
     ("search",),
     ("quickstart", "console", "reporting"),
     ("channel_commands",),
-    ("sensitivity_command", "report_command"),
+    ("sensitivity_command", "report_command", "benchmark_command"),
     ("cli",),
 )
 FLOORS = {name: number for number, names in enumerate(HOUSE) for name in names}

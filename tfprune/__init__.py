@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from tfprune.latency import PruneForLatencyOnXNNPack
     from tfprune.patterns import NM, Block, Unstructured
     from tfprune.permutation import PermutationReport, permute_for_nm
-    from tfprune.prune import PruningPolicy, prune, prune_low_magnitude, prune_scope
+    from tfprune.policy import PruningPolicy
+    from tfprune.prune import prune, prune_low_magnitude, prune_scope
     from tfprune.recalibration import Recalibration, recalibrate_batch_norm
     from tfprune.reconstruction import ReconstructionReport, prune_one_shot
     from tfprune.registry import PrunableLayer
@@ -89,7 +90,8 @@ _HOMES = {
     "latency": ("PruneForLatencyOnXNNPack",),
     "patterns": ("NM", "Block", "Unstructured"),
     "permutation": ("PermutationReport", "permute_for_nm"),
-    "prune": ("PruningPolicy", "prune", "prune_low_magnitude", "prune_scope"),
+    "policy": ("PruningPolicy",),
+    "prune": ("prune", "prune_low_magnitude", "prune_scope"),
     "recalibration": ("Recalibration", "recalibrate_batch_norm"),
     "reconstruction": ("ReconstructionReport", "prune_one_shot"),
     "registry": ("PrunableLayer",),

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfprune import optimizers, train_function
+from tfprune import forecast, optimizers, train_function
 from tfprune.family import require_family
 from tfprune.states import StepCounter
 from tfprune.strip import pruned_layers, shortfalls
@@ -342,26 +342,12 @@ class UpdatePruningStep(FamilyCallback):
         return begin + (epochs - self._epoch) * steps // self._accumulation()
 
     def _forecast(self) -> None:
-        short = []
-        for layer in self._layers:
-            end = self._end_after(layer.read_step() - self._counter.updates)
-            if end is None:
-                return
-            final = layer.pruning_schedule.final_sparsity
-            last = layer.pruning_schedule.update_between(-1, end)
-            reached = 0.0 if last is None else layer.pruning_schedule.sparsity(last)
-            if final is not None and reached < final - 5e-4:
-                short.append((end, f"{layer.layer_name} will be at {reached:.1%}, not {final:.1%}"))
-        if short:
+        ends = [self._end_after(each.read_step() - self._counter.updates) for each in self._layers]
+        known = [end for end in ends if end is not None]
+        text = forecast.forecast(self._layers, known) if len(known) == len(ends) else None
+        if text is not None:
             self._forecast_warned = True
-            warnings.warn(
-                f"The run ends at step {short[0][0]}; "
-                + "; ".join(text for _, text in short)
-                + ". "
-                "Train for longer, end the schedule sooner, or go on in another `fit`: the step is "
-                "kept.",
-                stacklevel=2,
-            )
+            warnings.warn(text, stacklevel=2)
 
     def _report(self) -> None:
         missed = shortfalls(self._layers)
@@ -373,11 +359,4 @@ class UpdatePruningStep(FamilyCallback):
             )
         chatty = self.params and self.params.get("verbose", 0)
         if chatty if self.verbose is None else self.verbose:
-            states = [state for layer in self._layers for state in layer.states()]
-            size = sum(state.weight.size for state in states)
-            zeros = sum(round(state.sparsity * state.weight.size) for state in states)
-            goal = "; ".join(missed) or "every layer is at its target"
-            print(
-                f"Pruned to {zeros / max(1, size):.1%} zeros in {len(self._layers)} layers "
-                f"at step {step}: {goal}."
-            )
+            print(forecast.reached(self._layers, step, missed))

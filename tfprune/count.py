@@ -17,8 +17,8 @@ from rich.text import Text
 
 from tfprune import conversion
 from tfprune.channels import graph, lengths, structure
+from tfprune.channels.facts import Term
 from tfprune.channels.structure import Structure
-from tfprune.channels.tracing import Term
 from tfprune.cloning import is_graph
 from tfprune.family import family, room
 from tfprune.results import Result

@@ -16,7 +16,7 @@ from tfprune.export.graph import Graph, read_graphs
 from tfprune.export.matching import is_weight
 from tfprune.export.precision import sublayers
 from tfprune.export.xnnpack.verdict import FAST, Verdict, judge, pointwise
-from tfprune.prune import PruningPolicy
+from tfprune.policy import PruningPolicy
 
 _THRESHOLD = 2 / 3
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import abc
 import contextlib
 import dataclasses
 import numbers
@@ -17,37 +16,12 @@ from tfprune.criteria import Criterion
 from tfprune.decisions import Decision
 from tfprune.family import family, require_family, room
 from tfprune.paths import walk
+from tfprune.policy import PruningPolicy, require_policy
 from tfprune.rules import Rule
 from tfprune.schedules import ConstantSparsity, PruningSchedule
 from tfprune.schedules import get as get_schedule
 
 _DEFAULT_SCHEDULE = ConstantSparsity(0.5, 0)
-
-
-class PruningPolicy(abc.ABC):
-    """Says which layers of a model to prune; pass one as `pruning_policy`.
-
-    Example:
-
-    ```python
-    class OnlyConvolutions(tfprune.PruningPolicy):
-        def allow_pruning(self, layer):
-            return isinstance(layer, keras.layers.Conv2D)
-
-        def ensure_model_supports_pruning(self, model):
-            pass
-    ```
-
-    Source: tfmot's `PruningPolicy`.
-    """
-
-    @abc.abstractmethod
-    def allow_pruning(self, layer) -> bool:
-        """Tell whether a layer may be pruned."""
-
-    @abc.abstractmethod
-    def ensure_model_supports_pruning(self, model) -> None:
-        """Raise a `ValueError` if the policy makes no sense for a model."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +91,7 @@ def prune_low_magnitude(
     criterion = Criterion(pattern, score, regrowth)
     criterion.require(schedule)
 
-    _require_policy(pruning_policy)
+    require_policy(pruning_policy)
 
     def plan(layer: Any, path: str) -> _Plan:
         del path
@@ -324,15 +298,6 @@ def _require_magnitude(layer: Any, criterion: Criterion) -> None:
             "back: scores and regrowth need a Keras 3 model. "
             f"Received: score={str(criterion.score)!r}, regrowth={criterion.regrowth} for the "
             f"tf_keras layer '{layer.name}'"
-        )
-
-
-def _require_policy(policy: Any) -> None:
-    asked = ("allow_pruning", "ensure_model_supports_pruning")
-    if policy is not None and not all(callable(getattr(policy, name, None)) for name in asked):
-        raise TypeError(
-            "`pruning_policy` must be a `tfprune.PruningPolicy`, an object with the methods "
-            f"`{'` and `'.join(asked)}`. Received: {policy!r}"
         )
 
 

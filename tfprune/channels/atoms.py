@@ -14,7 +14,7 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from tfprune.channels.tracing import Axis, Place, Term, Trace
+from tfprune.channels.facts import Axis, Place, Term, Trace
 
 FROZEN = -1
 

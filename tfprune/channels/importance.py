@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from tfprune.channels.atoms import Atoms
-from tfprune.channels.tracing import Place
+from tfprune.channels.facts import Place
 from tfprune.cloning import at_a_step
 
 Score = Callable[[np.ndarray], np.ndarray]

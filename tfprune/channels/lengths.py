@@ -18,7 +18,7 @@ from tfprune.channels import graph
 from tfprune.channels.track import Shape, Track, known
 
 if TYPE_CHECKING:
-    from tfprune.channels.tracing import Trace
+    from tfprune.channels.facts import Trace
 
 
 def rows(track: Track) -> Fraction:

@@ -13,8 +13,9 @@ from tfprune.channels import atoms as atoms_
 from tfprune.channels import graph, rules
 from tfprune.channels.atoms import Atoms
 from tfprune.channels.cost import Cost
+from tfprune.channels.facts import Place, Trace
 from tfprune.channels.surgery import Surgeon
-from tfprune.channels.tracing import Place, Trace, trace
+from tfprune.channels.tracing import trace
 
 NOTHING = np.empty(0, int)
 

@@ -18,8 +18,8 @@ from keras import tree
 from tfprune.channels import graph, rules
 from tfprune.channels.atoms import Atoms, index_of_axes
 from tfprune.channels.construction import model_like
+from tfprune.channels.facts import Step, Trace
 from tfprune.channels.rules.slicing import sliced_key
-from tfprune.channels.tracing import Step, Trace
 from tfprune.channels.track import kept_shape
 from tfprune.cloning import CANNOT_REBUILD, copy_layer, is_graph, rebuilt
 

@@ -13,9 +13,10 @@ from tfprune import masks, patterns
 from tfprune.channels import structure
 from tfprune.channels.admission import admit
 from tfprune.channels.compilation import compile_like
+from tfprune.channels.facts import Place
 from tfprune.channels.structure import NOTHING, Structure
 from tfprune.channels.surgery import Surgeon
-from tfprune.channels.tracing import Place, reads_none
+from tfprune.channels.visit import reads_none
 from tfprune.family import family
 from tfprune.paths import listed, weights_for
 from tfprune.patterns import NM

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tfprune.channels.atoms import Atoms, index_of_axes
-from tfprune.channels.tracing import Place
+from tfprune.channels.facts import Place
 
 
 def positions(atoms: Atoms, place: Place, members: np.ndarray) -> np.ndarray:

@@ -49,7 +49,8 @@ def rows(pairs: Sequence[Pair], meter: str = "") -> tuple[tuple[str, ...], ...]:
             missing = (meter or MISSING) if key == "energy" else MISSING
             found.append((name, texts.UNKNOWN, texts.UNKNOWN, missing, texts.UNKNOWN))
             continue
-        both = texts.is_number(best.before) and texts.is_number(best.after)
-        changed = change(best.before, best.after) if both else texts.UNKNOWN  # type: ignore
+        changed = texts.UNKNOWN
+        if texts.is_number(best.before) and texts.is_number(best.after):
+            changed = change(best.before, best.after)
         found.append((name, shown(best.before), shown(best.after), changed, best.source))
     return tuple(found)

@@ -10,8 +10,8 @@ import numpy as np
 from keras import layers
 
 from tfprune.channels.rules import table
-from tfprune.channels.tracing import Visit
 from tfprune.channels.track import Track, known, untracked
+from tfprune.channels.visit import Visit
 
 
 @dataclasses.dataclass

@@ -10,8 +10,8 @@ from keras import layers
 
 from tfprune.channels.rules import table
 from tfprune.channels.rules.elementwise import activate
-from tfprune.channels.tracing import Visit
 from tfprune.channels.track import Track, known, untracked
+from tfprune.channels.visit import Visit
 
 
 def _channel_axis(layer: Any) -> int:

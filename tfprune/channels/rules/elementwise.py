@@ -9,8 +9,8 @@ import numpy as np
 from keras import layers
 
 from tfprune.channels.rules import table
-from tfprune.channels.tracing import Visit
 from tfprune.channels.track import NONE, Track, untracked
+from tfprune.channels.visit import Visit
 
 _FUNCTIONS = frozenset(
     {

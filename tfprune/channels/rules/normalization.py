@@ -9,8 +9,8 @@ from keras import layers
 
 from tfprune.channels.rules import table
 from tfprune.channels.rules.elementwise import per_channel
-from tfprune.channels.tracing import Visit
 from tfprune.channels.track import Track
+from tfprune.channels.visit import Visit
 
 
 @table.layers(layers.BatchNormalization)

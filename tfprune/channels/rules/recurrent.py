@@ -11,8 +11,8 @@ from keras import layers
 from tfprune.channels.graph import Call
 from tfprune.channels.rules import table
 from tfprune.channels.rules.elementwise import activate
-from tfprune.channels.tracing import Visit, returned
 from tfprune.channels.track import Track, known
+from tfprune.channels.visit import Visit, returned
 
 _GATES = {
     layers.SimpleRNN: 1,

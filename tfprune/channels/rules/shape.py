@@ -10,8 +10,8 @@ from keras import layers
 
 from tfprune.channels import track as tracks_
 from tfprune.channels.rules import table
-from tfprune.channels.tracing import Visit
 from tfprune.channels.track import Track
+from tfprune.channels.visit import Visit
 
 # -- Along space, channel by channel -------------------------------------------------------------
 

@@ -12,8 +12,8 @@ from keras import layers
 from tfprune.channels import track as tracks_
 from tfprune.channels.rules import table
 from tfprune.channels.rules.elementwise import combine, constants
-from tfprune.channels.tracing import Visit
 from tfprune.channels.track import NONE, Track, known, untracked
+from tfprune.channels.visit import Visit
 
 
 def _joined(visit: Visit, axis: int) -> Track:

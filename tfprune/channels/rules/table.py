@@ -13,8 +13,8 @@ from typing import Any
 
 import keras
 
-from tfprune.channels.tracing import Visit
 from tfprune.channels.track import Track
+from tfprune.channels.visit import Visit
 
 Count = Callable[[Any, int], int]
 """(variable, axis) -> how many positions are left along it."""
