@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from tfprune.family import family, require_family, room
-from tfprune.patterns import Block
+from tfprune.layouts import Layout
+from tfprune.patterns import Block, Pattern
 
-# A tie may leave a weight this far from its target.
-_TOLERANCE = 0.005
+TOLERANCE = 0.005
+"""A tie may leave a weight this far from its target."""
 
 
 def pruned_layers(model: Any) -> list[Any]:
@@ -30,15 +31,23 @@ def shortfalls(layers: list[Any]) -> list[str]:
         if final is None:
             continue
         for state in layer.states():
-            target = layer.pattern.expected_sparsity(state.weight.shape, state.layout, final, final)
-            least = target
-            if isinstance(layer.pattern, Block):  # ragged ones hold fewer weights than others
-                least = layer.pattern.least_sparsity(state.weight.shape, state.layout, final)
-            if state.sparsity < min(target, least) - _TOLERANCE:
+            shape, layout = state.weight.shape, state.layout
+            if state.sparsity < least_sparsity(layer.pattern, shape, layout, final) - TOLERANCE:
+                target = layer.pattern.expected_sparsity(shape, layout, final, final)
                 phrases.append(
                     f"{layer.layer_name}/{state.name} is at {state.sparsity:.1%}, not {target:.1%}"
                 )
     return phrases
+
+
+def least_sparsity(
+    pattern: Pattern, shape: tuple[int, ...], layout: Layout | None, final: float
+) -> float:
+    """Return the fraction of zeros that a pattern gives to a weight at the end, at the least."""
+    target = pattern.expected_sparsity(shape, layout, final, final)
+    if isinstance(pattern, Block) and layout is not None:  # ragged ones hold fewer weights
+        return min(target, pattern.least_sparsity(shape, layout, final))
+    return target
 
 
 def can_strip(model: Any) -> bool:

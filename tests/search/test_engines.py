@@ -6,6 +6,8 @@ import sys
 import keras
 import numpy as np
 import pytest
+from searching import cut_only, data
+from searching import network as two_layers
 
 import tfprune
 from tfprune.search.engines import Sampling
@@ -15,29 +17,7 @@ L = keras.layers
 
 
 def network():
-    keras.utils.set_random_seed(0)
-    return keras.Sequential(
-        [
-            keras.Input((10,)),
-            L.Dense(40, "relu", name="a"),
-            L.Dense(20, "relu", name="b"),
-            L.Dense(3, "softmax", name="c"),
-        ],
-        name="network",
-    )
-
-
-def data(model, n=200):
-    """Labels that the dense model gets right."""
-    x = np.random.default_rng(0).normal(size=(n, 10)).astype("float32")
-    return x, model.predict(x, verbose=0).argmax(1)
-
-
-def cut_only(pruned):
-    """Prune at the first step, and move nothing."""
-    pruned.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy")
-    x, y = np.zeros((4, 10), "float32"), np.zeros(4, int)
-    pruned.fit(x, y, verbose=0, callbacks=[tfprune.UpdatePruningStep(verbose=False)])
+    return two_layers(middle=20)
 
 
 def search(model, **options):

@@ -6,6 +6,7 @@ import json
 import keras
 import numpy as np
 import pytest
+from searching import cut_only, data, network
 
 import tfprune
 
@@ -19,25 +20,6 @@ class Plus(L.Layer):
         return x + 1.0
 
 
-def network(*first):
-    keras.utils.set_random_seed(0)
-    return keras.Sequential(
-        [
-            keras.Input((10,)),
-            *first,
-            L.Dense(40, "relu", name="a"),
-            L.Dense(3, "softmax", name="b"),
-        ],
-        name="network",
-    )
-
-
-def data(model, n=200):
-    """Labels that the dense model gets right."""
-    x = np.random.default_rng(0).normal(size=(n, 10)).astype("float32")
-    return x, model.predict(x, verbose=0).argmax(1)
-
-
 class Train:
     """Prunes at the first step, moves nothing, counts, and raises at some calls."""
 
@@ -48,9 +30,7 @@ class Train:
         self.calls += 1
         if self.calls in self.failing:
             raise MemoryError("no room")
-        pruned.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy")
-        x, y = np.zeros((4, 10), "float32"), np.zeros(4, int)
-        pruned.fit(x, y, verbose=0, callbacks=[tfprune.UpdatePruningStep(verbose=False)])
+        cut_only(pruned)
 
 
 def search(model, train, folder, **options):

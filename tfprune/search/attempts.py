@@ -17,17 +17,15 @@ from tfprune.benchmarking import benchmark
 from tfprune.channels.batches import Batches
 from tfprune.evaluation import Judge, evaluate
 from tfprune.export import export_tflite
-from tfprune.patterns import Block
 from tfprune.prune import prune
 from tfprune.search.engines import Choice
 from tfprune.search.result import UNMEASURED, Trial
-from tfprune.strip import strip_pruning
+from tfprune.strip import TOLERANCE, least_sparsity, strip_pruning
 
 Train = Callable[[keras.Model], Any]
 
 _FAILURES = (ValueError, TypeError, ArithmeticError, RuntimeError)
 """What stripping, a metric, an export or a measurement raises for a model that they cannot use."""
-_TOLERANCE = 0.005  # a tie may leave a layer this far from its target
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +80,7 @@ class Attempts:
             cost=cost,
             within=value >= self.least - 1e-9,
             failure="",
-            short=reached < asked - _TOLERANCE,
+            short=reached < asked - TOLERANCE,
         )
 
 
@@ -104,19 +102,12 @@ def _zeros(model: keras.Model, spread: Allocation) -> tuple[float, float]:
         for weight in registry.prunable_weights(layer):
             kernel = weight.variable.numpy()
             found += int(np.count_nonzero(kernel == 0))
-            asked += kernel.size * _least(weight, spread, row.sparsity)
+            if row.sparsity > 0.0:
+                shape = tuple(kernel.shape)
+                least = least_sparsity(spread.pattern, shape, weight.layout, row.sparsity)
+                asked += kernel.size * least
         total += row.size
     return found / total, asked / total
-
-
-def _least(weight: registry.PrunableWeight, spread: Allocation, sparsity: float) -> float:
-    """Return the fraction of zeros that a pattern gives to a weight at the end."""
-    if sparsity <= 0.0:
-        return 0.0
-    shape, layout, pattern = tuple(weight.variable.shape), weight.layout, spread.pattern
-    if isinstance(pattern, Block) and layout is not None:  # ragged ones hold fewer weights
-        return pattern.least_sparsity(shape, layout, sparsity)
-    return pattern.expected_sparsity(shape, layout, sparsity, sparsity)
 
 
 def _cost(objective: str, model: keras.Model, reached: float) -> float:
