@@ -70,9 +70,9 @@ def recalibrate_batch_norm(model: keras.Model, data: Any) -> Recalibration:
 
     Pruning changes what flows into a norm, whose statistics are still those of before. Each norm is
     measured in turn, behind the norms that were measured before it, over all samples at once: the
-    result does not depend on how the data are cut into batches, as a moving average does. Nothing
-    else changes: weights, optimizer and compilation stay as they are. If anything fails, so do the
-    statistics.
+    result does not depend on how the data are cut into batches, as a moving average does. Steps
+    of a sequence that a mask leaves out count like all others. Nothing else changes: weights,
+    optimizer and compilation stay as they are. If anything fails, so do the statistics.
 
     Args:
         model: a built Sequential or Functional model of Keras 3, nested models included; wrapped

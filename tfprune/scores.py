@@ -111,6 +111,9 @@ def movement(weights: np.ndarray, total: np.ndarray, steps: int) -> np.ndarray:
 def taylor(weights: np.ndarray, total: np.ndarray, steps: int) -> np.ndarray:
     """Return by how much the loss would change without each weight, squared: mean `(w * g)**2`.
 
+    The mean is over backward passes: a layer that is called twice in a step has two, whose
+    gradients are squared apart.
+
     Source: Molchanov et al. 2019, "Importance Estimation" (arXiv:1906.10771), first order.
     """
     del weights

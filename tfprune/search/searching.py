@@ -63,7 +63,8 @@ def search(
             `tfprune.UpdatePruningStep()`; may return another model in its place, and anything else
             that it returns is left alone. The schedule has to be done by its last step.
         metric: "accuracy", "loss" (that which `model` is compiled with, without penalties), or a
-            function (labels, outputs) -> a number, larger is better.
+            function (labels, outputs) -> a number, larger is better; it is averaged over batches
+            of some hundred samples.
         method: how `tfprune.allocate` spreads the zeros; for Optuna over the layers of a group, and
             there may be several to choose from.
         schedule: how each trial gets to its sparsity; gradually over its run if None; a number is
