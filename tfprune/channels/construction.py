@@ -53,7 +53,8 @@ def model_like(
         )
     if "name" in names or any(one.kind is one.VAR_KEYWORD for one in parameters):
         given["name"] = model.name
-    return kind(inputs, outputs, **tree.map_structure(new, given))
+    values: Any = tree.map_structure(new, given)
+    return kind(inputs, outputs, **values)
 
 
 def _settings(model: Any, parameters: list[inspect.Parameter]) -> tuple[dict[str, Any], list[str]]:

@@ -72,7 +72,8 @@ def product(layer: Any) -> Product | str:
     usual = (getattr(kind, name, None) for name in ("call", "convolution_op"))
     if tuple(own) != tuple(usual):
         return f"its class {type(layer).__name__} computes in a way of its own"
-    shape = tuple(layer.kernel.shape)
+    kernel: Any = layer.kernel
+    shape = tuple(kernel.shape)
     if kind is layers.Dense:
         return Product(shape, (0, 1), shape[0], 1, lambda x: _flat(x, shape[0]), layer.bias)
     if kind is layers.EinsumDense:

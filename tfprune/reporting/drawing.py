@@ -51,7 +51,7 @@ def _address(
     from cycler import cycler
     from matplotlib.figure import Figure
 
-    settings: dict[str, Any] = {**_SHARED, **dict.fromkeys(_INK, ink[0])}
+    settings: Any = {**_SHARED, **dict.fromkeys(_INK, ink[0])}
     settings["axes.prop_cycle"] = cycler(color=list(colors))
     buffer = io.BytesIO()
     with matplotlib.rc_context(settings), warnings.catch_warnings():
