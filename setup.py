@@ -39,7 +39,8 @@ setup(
         "tfprune": [
             "data/*",
             "benchmarking/README.md",
-            "benchmarking/page.*",
+            "benchmarking/*.html",
+            "benchmarking/*.js",
             "channels/README.md",
             "export/README.md",
             "reconstruction/README.md",

@@ -24,7 +24,8 @@ BROWSER = """
     def call(path, body=None):
         return urllib.request.urlopen(base + "/" + path, body)
     assert b"importmap" in call("page.html").read()
-    assert b"loadAndCompile" in call("page.js").read()
+    assert b"litert.js" in call("page.js").read()
+    assert b"loadAndCompile" in call("litert.js").read()
     assert call("node_modules/@litertjs/core/dist/index.js").headers["Content-Type"]
     alive = call("alive")
     kernel = np.random.default_rng(0).standard_normal((256, 1024)).astype("float32")

@@ -1,8 +1,7 @@
 // Holds one file in LiteRT.js: asks tfprune what to do, does it, tells how long it took.
-import {loadAndCompile, loadLiteRt, Tensor} from '@litertjs/core';
+import {begin, load, run, runFirst} from './litert.js';
 
-const ARRAYS = {float32: Float32Array, int32: Int32Array, uint8: Uint8Array};
-let wasm, before, model, runner, inputs;
+let wasm, before, file;
 
 // Bytes of linear memory that were ever written to, in pages of 4 KiB: it starts large, so that its
 // length says nothing. Pages that were never used hold zeros.
@@ -26,63 +25,19 @@ for (const kind of ['error', 'warn']) {
   };
 }
 
-const bytesOf = async (path) => (await fetch(path)).arrayBuffer();
-
-async function start({threads}) {
-  const runtime = await loadLiteRt('./node_modules/@litertjs/core/wasm/', {threads: threads > 1});
-  wasm = runtime.liteRtWasm;
-  before = memory();
-  return {agent: navigator.userAgent, isolated: self.crossOriginIsolated};
-}
-
-async function load({threads, signature, inputs: wanted}) {
-  const bytes = new Uint8Array(await bytesOf('model'));
-  const begin = performance.now();
-  model = await loadAndCompile(bytes, {accelerator: 'wasm', cpuOptions: {numThreads: threads}});
-  const loaded = performance.now();
-  runner = signature === null ? model : model.signatures[signature] ?? model;
-  const details = runner.getInputDetails();
-  const order = wanted.map((one, i) => {
-    const named = details.findIndex((d) => d.name === one.name);
-    return named < 0 ? i : named;
-  });
-  inputs = new Array(details.length);
-  for (const [i, one] of wanted.entries()) {
-    const detail = details[order[i]];
-    const kind = ARRAYS[detail.dtype];
-    const shape = Array.from(detail.shape);
-    if (shape.length !== one.shape.length || shape.some((n, d) => n >= 0 && n !== one.shape[d])) {
-      throw new Error(`LiteRT.js cannot resize inputs: '${one.name}' has the shape ` +
-                      `${shape.join('x')} there, not ${one.shape.join('x')}`);
-    }
-    inputs[order[i]] = new Tensor(new kind(await bytesOf(`input/${i}`)), one.shape);
-  }
-  const first = performance.now();
-  const results = await runner.run(inputs);
-  const end = performance.now();
-  const names = runner.getOutputDetails().map((d) => d.name);
-  const outputs = [];
-  for (const [i, result] of results.entries()) {
-    const values = await result.data();
-    await fetch(`output/${i}`, {method: 'POST', body: values.slice()});
-    outputs.push({name: names[i], dtype: result.type.dtype});
-    result.delete();
-  }
-  return {load_ms: loaded - begin, first_ms: end - first, outputs};
-}
-
-async function run({count}) {
-  const ms = [];
-  for (let i = 0; i < count; i++) {
-    const begin = performance.now();
-    const results = await runner.run(inputs);
-    ms.push(performance.now() - begin);
-    for (const result of results) result.delete();
-  }
-  return {ms};
-}
-
-const DO = {start, load, run, memory: () => ({bytes: memory() - before})};
+const DO = {
+  async start({threads}) {
+    wasm = (await begin(threads)).liteRtWasm;
+    before = memory();
+    return {agent: navigator.userAgent, isolated: self.crossOriginIsolated};
+  },
+  async load(ask) {
+    file = await load('', ask);
+    return {load_ms: file.load_ms, ...await runFirst(file)};
+  },
+  run: async ({count}) => ({ms: await run(file, count)}),
+  memory: () => ({bytes: memory() - before}),
+};
 
 new EventSource('alive');  // closes when this page dies, however busy it is
 for (;;) {

@@ -15,17 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from tfprune.benchmarking import litertjs
+from tfprune.benchmarking import exchange, litertjs
 from tfprune.benchmarking.cpu import this_cpu
 from tfprune.benchmarking.failures import FileFailure
 from tfprune.benchmarking.figures import Plan
 from tfprune.benchmarking.model import Model
 from tfprune.benchmarking.server import GONE, PageServer
-from tfprune.benchmarking.tables import with_fixed_shapes
 from tfprune.benchmarking.turns import Loaded, Runner, TurnTaking
 
 _START_SECONDS = 120.0
-_DTYPES = ("float32", "int32", "uint8")
 _FLAGS = (
     *("--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
     *("--disable-background-timer-throttling", "--disable-renderer-backgrounding"),
@@ -101,18 +99,12 @@ class PageRunner:
 
     def load(self) -> Loaded:
         """Start the browser, load the file, run it once."""
-        for tensor in (*self._model.inputs, *self._model.outputs):
-            if tensor.dtype not in _DTYPES:
-                raise FileFailure(
-                    f"LiteRT.js takes and gives {', '.join(_DTYPES)} only: export with float32 "
-                    f"inputs and outputs. Received: '{tensor.name}' of {tensor.dtype}"
-                )
+        content = exchange.file_bytes(self._model)
         folder = self._open.enter_context(
             tempfile.TemporaryDirectory(prefix="tfprune-", ignore_cleanup_errors=True)
         )
-        contents = [np.ascontiguousarray(array).tobytes() for array in self._inputs]
-        content = with_fixed_shapes(pathlib.Path(self._model.path).read_bytes())
-        self._server = PageServer(self._browser.packages, content, contents)
+        inputs = exchange.input_bytes(self._inputs)
+        self._server = PageServer(self._browser.packages, content, inputs)
         # closed with the rest
         self._errors = self._open.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
         sandbox = ["--no-sandbox"] if litertjs.needs_no_sandbox() else []
@@ -132,17 +124,10 @@ class PageRunner:
             max(self._seconds, _START_SECONDS),
         )
         self._browser.versions["browser"] = _browser_version(started["agent"])
-        wanted = [
-            {"name": t.name, "dtype": t.dtype, "shape": list(t.shape)} for t in self._model.inputs
-        ]
-        ask = {
-            "do": "load",
-            "threads": self._threads,
-            "signature": self._model.signature,
-            "inputs": wanted,
-        }
+        ask = {"do": "load", **exchange.described(self._model, self._threads)}
         done = self._ask(ask, "loading and the first run")
-        return Loaded(done["load_ms"], done["first_ms"], self._outputs(done["outputs"]))
+        outputs = exchange.outputs(self._model, done["outputs"], self._server.outputs)
+        return Loaded(done["load_ms"], done["first_ms"], outputs)
 
     def run(self, count: int) -> list[float]:
         """Return the milliseconds of each of `count` runs."""
@@ -159,19 +144,6 @@ class PageRunner:
         if self._server is not None:
             self._server.close()
         self._open.close()
-
-    def _outputs(self, found: list[dict[str, Any]]) -> tuple[np.ndarray, ...]:
-        """Return the outputs in the order of the file, whose names tell which is which."""
-        assert self._server is not None
-        arrays = [
-            np.frombuffer(self._server.outputs[index], one["dtype"])
-            for index, one in enumerate(found)
-        ]
-        named = {one["name"]: array for one, array in zip(found, arrays, strict=True)}
-        names = [tensor.name for tensor in self._model.outputs]
-        if set(names) == set(named) and len(named) == len(arrays):
-            return tuple(named[name] for name in names)
-        return tuple(arrays)
 
     def _ask(self, ask: dict[str, Any], what: str, seconds: float | None = None) -> dict[str, Any]:
         server, process = self._server, self._process
