@@ -16,7 +16,7 @@ from tfprune import cli
 TFPRUNE = [sys.executable, "-c", "from tfprune.cli import main; main()"]
 COMMANDS = (
     *("quickstart", "inspect", "benchmark", "explain", "export"),
-    *("shrink", "count", "sensitivity", "report"),
+    *("shrink", "count", "sensitivity", "report", "demo"),
 )
 ENVIRONMENT = {
     **os.environ,
@@ -91,6 +91,7 @@ def test_every_example_of_the_help_texts_can_be_run(monkeypatch, tmp_path):
     from tfprune import (
         benchmarking,
         channel_commands,
+        demo_command,
         export,
         quickstart,
         reporting,
@@ -123,6 +124,17 @@ def test_every_example_of_the_help_texts_can_be_run(monkeypatch, tmp_path):
         def plot(self):
             return Axes(), None
 
+        url = "http://127.0.0.1:1/page"
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *failure):
+            pass
+
+    def interrupt(seconds):
+        raise KeyboardInterrupt
+
     def record(*arguments, **options):
         calls.append(arguments)
         return Result()
@@ -143,6 +155,9 @@ def test_every_example_of_the_help_texts_can_be_run(monkeypatch, tmp_path):
     monkeypatch.setattr(quickstart, "quickstart", record)
     monkeypatch.setattr(weightfiles, "inspect_file", record)
     monkeypatch.setattr(benchmarking, "benchmark", record)
+    monkeypatch.setattr(benchmarking, "demo_page", record)
+    monkeypatch.setattr(demo_command.time, "sleep", interrupt)
+    monkeypatch.setattr(demo_command.webbrowser, "open", str)
     monkeypatch.setattr(explanation, "explain", record)
     monkeypatch.setattr(variants, "export_variants", record)
     monkeypatch.setattr(reporting, "report", record)

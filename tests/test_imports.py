@@ -74,7 +74,7 @@ HOUSE = (
     ("search",),
     ("quickstart", "console", "reporting"),
     ("channel_commands",),
-    ("sensitivity_command", "report_command", "benchmark_command"),
+    ("sensitivity_command", "report_command", "benchmark_command", "demo_command"),
     ("cli",),
 )
 FLOORS = {name: number for number, names in enumerate(HOUSE) for name in names}

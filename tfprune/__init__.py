@@ -13,7 +13,7 @@ The map of the house (upper floors import lower ones, never the other way round)
   `permutation`, `allocate`, `sensitivity`, `search` (what to prune),
   `reconstruction` (cut without training), `recalibration`
 - commands: `quickstart`, `doctor` (what this machine can do), `reporting` (one page about a run),
-  `console`, `channel_commands`, `sensitivity_command`, `report_command`, `cli`
+  `console`, `channel_commands`, `demo_command`, `sensitivity_command`, `report_command`, `cli`
 
 Names are loaded when first used, so that `tfprune --help` need not wait for TensorFlow.
 """
@@ -30,7 +30,7 @@ from tfprune.version import __version__
 
 if TYPE_CHECKING:
     from tfprune.allocate import Allocation, allocate
-    from tfprune.benchmarking import BenchmarkResult, benchmark
+    from tfprune.benchmarking import BenchmarkResult, DemoPage, benchmark, demo_page
     from tfprune.callbacks import UpdatePruningStep
     from tfprune.channels import (
         ShrinkReport,
@@ -75,7 +75,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "allocate": ("Allocation", "allocate"),
-    "benchmarking": ("BenchmarkResult", "benchmark"),
+    "benchmarking": ("BenchmarkResult", "DemoPage", "benchmark", "demo_page"),
     "callbacks": ("UpdatePruningStep",),
     "channels": (
         "ShrinkReport",
@@ -127,6 +127,7 @@ __all__ = [  # noqa: RUF022 -- spelt out for type checkers and `import *`
     "Block",
     "ConstantSparsity",
     "Count",
+    "DemoPage",
     "Explanation",
     "ExportResult",
     "FunctionSchedule",
@@ -162,6 +163,7 @@ __all__ = [  # noqa: RUF022 -- spelt out for type checkers and `import *`
     "benchmark",
     "channel_rule",
     "count",
+    "demo_page",
     "doctor",
     "explain",
     "export_tflite",

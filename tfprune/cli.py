@@ -14,7 +14,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tfprune import benchmark_command, channel_commands, report_command, sensitivity_command
+from tfprune import (
+    benchmark_command,
+    channel_commands,
+    demo_command,
+    report_command,
+    sensitivity_command,
+)
 from tfprune.benchmark_command import RuntimeName
 from tfprune.console import complain, reported, without_native_chatter
 from tfprune.version import __version__
@@ -295,6 +301,7 @@ def doctor(
 
 
 app.command(epilog=benchmark_command.EXAMPLES)(benchmark_command.benchmark)
+app.command(epilog=demo_command.EXAMPLES)(demo_command.demo)
 app.command(epilog=channel_commands.SHRINK_EXAMPLES)(channel_commands.shrink)
 app.command(epilog=channel_commands.COUNT_EXAMPLES)(channel_commands.count)
 app.command(epilog=sensitivity_command.EXAMPLES)(sensitivity_command.sensitivity)

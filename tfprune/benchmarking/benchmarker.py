@@ -91,7 +91,8 @@ def benchmark(
     """
     paths = _paths(files)
     counts = {"threads": threads, "runs": runs, "warmup": warmup}
-    _check(runtime, time_limit, counts)
+    _check(runtime, time_limit)
+    check_counts(counts, _LEAST)
     given = {"serial": serial, "binary": binary, "litertjs": litertjs, "browser": browser}
     _check_options(runtime, given)
     wanted = _shapes(shapes or {})
@@ -216,16 +217,24 @@ def _paths(files: Any) -> list[str | os.PathLike]:
     return list(found)
 
 
-def _check(runtime: Any, time_limit: Any, counts: Mapping[str, Any]) -> None:
+def check_counts(counts: Mapping[str, Any], least: Mapping[str, int]) -> None:
+    """Raise unless each count is a whole number, and not below its least value.
+
+    Raises:
+        TypeError: one is no whole number.
+        ValueError: one is too small.
+    """
+    for name, value in counts.items():
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise TypeError(f"`{name}` must be a whole number. Received: {name}={value!r}")
+        if value < least[name]:
+            raise ValueError(f"`{name}` must be {least[name]} or more. Received: {name}={value}")
+
+
+def _check(runtime: Any, time_limit: Any) -> None:
     if runtime not in RUNTIMES:
         choices = ", ".join(repr(name) for name in RUNTIMES)
         raise ValueError(f"`runtime` must be one of {choices}. Received: runtime={runtime!r}")
-    for name, value in counts.items():
-        least = _LEAST[name]
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise TypeError(f"`{name}` must be a whole number. Received: {name}={value!r}")
-        if value < least:
-            raise ValueError(f"`{name}` must be {least} or more. Received: {name}={value}")
     if not isinstance(time_limit, (int, float)) or not 0 < time_limit < float("inf"):
         raise ValueError(
             f"`time_limit` must be a number of seconds above 0. Received: time_limit={time_limit!r}"

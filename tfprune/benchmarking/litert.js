@@ -3,6 +3,18 @@ import {loadAndCompile, loadLiteRt, Tensor} from '@litertjs/core';
 
 const ARRAYS = {float32: Float32Array, int32: Int32Array, uint8: Uint8Array};
 
+// LiteRT.js prints much that means nothing (no NPU, no GPU, INFO), all of it as errors. It is kept for
+// when something fails: then it says more than what was thrown.
+export const said = [];
+for (const kind of ['error', 'warn']) {
+  console[kind] = (...words) => {
+    const line = words.map(String).join(' ');
+    if (!line.startsWith('INFO')) said.push(line);
+  };
+}
+
+export const reasonOf = (error) => [String(error?.message ?? error), ...said.slice(-3)].join('; ');
+
 export async function request(path, options) {
   const reply = await fetch(path, options);
   if (!reply.ok) throw new Error(`${path}: tfprune answered with ${reply.status}`);

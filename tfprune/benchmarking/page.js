@@ -1,5 +1,5 @@
 // Holds one file in LiteRT.js: asks tfprune what to do, does it, tells how long it took.
-import {begin, load, run, runFirst} from './litert.js';
+import {begin, load, reasonOf, run, runFirst, said} from './litert.js';
 
 let wasm, before, file;
 
@@ -14,15 +14,6 @@ function memory() {
     pages += i < start + 1024;
   }
   return pages * 4096;
-}
-
-// What LiteRT.js prints says more than what it throws.
-const said = [];
-for (const kind of ['error', 'warn']) {
-  console[kind] = (...words) => {
-    const line = words.map(String).join(' ');
-    if (!line.startsWith('INFO')) said.push(line);
-  };
 }
 
 const DO = {
@@ -48,7 +39,7 @@ for (;;) {
   try {
     reply = await DO[ask.do](ask);
   } catch (error) {
-    reply = {error: [String(error?.message ?? error), ...said.slice(-3)].join('; ')};
+    reply = {error: reasonOf(error)};
   }
   await fetch('answer', {method: 'POST', body: JSON.stringify(reply)});
 }
