@@ -10,8 +10,14 @@ VERSION = re.search(
     r'__version__ = "([^"]+)"', (HERE / "tfprune" / "version.py").read_text("utf-8")
 ).group(1)
 
+DOCS = [
+    "mkdocs>=1.6,<2",
+    "mkdocs-material>=9.5,<10",
+    "mkdocstrings[python]>=0.27,<2",
+]
 OPTUNA = "optuna>=3,<6"
 TEST = [
+    *DOCS,
     "hypothesis>=6.100,<7",
     "ipykernel>=6.29",
     "jax>=0.4.30",
@@ -65,6 +71,7 @@ setup(
         "typer>=0.15,<1",
     ],
     extras_require={
+        "docs": DOCS,
         "test": TEST,
         "notebooks": ["jupyterlab>=4,<5"],
         "optuna": [OPTUNA],

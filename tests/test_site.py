@@ -1,0 +1,72 @@
+"""The site builds, asks no other host for anything, and has every public name once."""
+
+import importlib
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+import tfprune
+
+ROOT = pathlib.Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+
+
+def test_every_public_name_stands_on_one_page_of_the_reference():
+    described = []
+    for path in (DOCS / "reference").glob("*.md"):
+        described += re.findall(r"(?m)^::: (\S+)$", path.read_text("utf-8"))
+    for full in described:
+        module, public = full.rsplit(".", 1)
+        assert getattr(importlib.import_module(module), public) is getattr(tfprune, public), full
+    assert sorted(full.rsplit(".", 1)[1] for full in described) == sorted(tfprune.__all__)
+
+
+def test_the_list_of_the_reference_leads_to_each_name():
+    rows = re.findall(r"\((\w[\w-]*\.md)\) \| (.*) \|", (DOCS / "reference/index.md").read_text())
+    listed = {file: re.findall(r"`(\w+)`", cells) for file, cells in rows}
+    assert len(listed) == len(list((DOCS / "reference").glob("*.md"))) - 1
+    for file, names in listed.items():
+        page = (DOCS / "reference" / file).read_text("utf-8")
+        assert re.findall(r"(?m)^::: \S+\.(\w+)$", page) == names, file
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The built site; a warning fails the build."""
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(folder)],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.mark.journey
+def test_the_site_loads_nothing_from_other_hosts(site):
+    loaded = re.compile(
+        r"""<(?:script|img|iframe|source|video)\b[^>]*\bsrc=["']?(?:https?:)?//[^"'\s>]+"""
+        r"""|<link\b(?=[^>]*rel=["']?(?:stylesheet|icon|preload|preconnect))[^>]*"""
+        r"""href=["']?(?:https?:)?//[^"'\s>]+"""
+    )
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 30
+    found = {page: loaded.search(page.read_text("utf-8")) for page in pages}
+    assert {page: match[0] for page, match in found.items() if match} == {}
+    for style in site.rglob("*.css"):
+        assert not re.search(r"""url\(["']?(https?:)?//""", style.read_text("utf-8")), style
+    for picture in site.glob("*.svg"):
+        assert not re.search(r"""url\(["']?https?:""", picture.read_text("utf-8")), picture
+
+
+@pytest.mark.journey
+def test_names_of_the_reference_are_shown_with_their_examples(site):
+    for public in ("export_tflite", "PolynomialDecay"):
+        file = "export" if public == "export_tflite" else "schedules"
+        text = (site / "reference" / file / "index.html").read_text("utf-8")
+        assert re.search(rf'id="tfprune\.[\w.]*\.{public}"', text)
+        assert re.search(r'<div class="[^"]*highlight', text)
+        assert "Raises" in text
