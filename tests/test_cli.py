@@ -16,7 +16,7 @@ from tfprune import cli
 TFPRUNE = [sys.executable, "-c", "from tfprune.cli import main; main()"]
 COMMANDS = (
     *("quickstart", "inspect", "benchmark", "explain", "export"),
-    *("shrink", "count", "sensitivity", "report", "demo"),
+    *("shrink", "count", "sensitivity", "report", "demo", "board"),
 )
 ENVIRONMENT = {
     **os.environ,
@@ -90,6 +90,7 @@ def examples():
 def test_every_example_of_the_help_texts_can_be_run(monkeypatch, tmp_path):
     from tfprune import (
         benchmarking,
+        board_command,
         channel_commands,
         demo_command,
         export,
@@ -161,6 +162,8 @@ def test_every_example_of_the_help_texts_can_be_run(monkeypatch, tmp_path):
     monkeypatch.setattr(explanation, "explain", record)
     monkeypatch.setattr(variants, "export_variants", record)
     monkeypatch.setattr(reporting, "report", record)
+    monkeypatch.setattr(board_command, "require_runs", pathlib.Path)
+    monkeypatch.setattr(board_command, "launch", record)
     assert len(examples()) >= 12
     for arguments in examples():
         result = call(*arguments)

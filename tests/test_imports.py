@@ -58,7 +58,7 @@ HOUSE = (
         "train_function",
     ),
     ("strip",),
-    ("rules", "callbacks", "weightfiles", "image_files"),
+    ("rules", "callbacks", "weightfiles", "image_files", "custom_scalars"),
     ("prune", "tensorboard", "summary", "export", "datasets", "channels"),
     (
         "latency",
@@ -74,7 +74,13 @@ HOUSE = (
     ("search",),
     ("quickstart", "console", "reporting"),
     ("channel_commands",),
-    ("sensitivity_command", "report_command", "benchmark_command", "demo_command"),
+    (
+        "sensitivity_command",
+        "report_command",
+        "benchmark_command",
+        "demo_command",
+        "board_command",
+    ),
     ("cli",),
 )
 FLOORS = {name: number for number, names in enumerate(HOUSE) for name in names}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
 
 import tfprune
 from tfprune import layouts, tensorboard
@@ -24,6 +25,7 @@ RULES = [
     tfprune.Rule("logits", skip=True),
 ]
 WEIGHTS = ("conv/kernel", "wide/kernel")
+LAYOUT = "custom_scalars__config__"
 
 
 def read(log_dir, run="metrics"):
@@ -124,7 +126,7 @@ def test_tags_are_grouped_and_complete(run):
     tags = set(run.events.Tags()["tensors"])
     groups = ("sparsity", "target", "threshold", "flipped", "surviving_weights", "mask")
     expected = {f"{group}/{weight}" for group in groups for weight in WEIGHTS}
-    assert tags == expected | {"sparsity/model", "rules"}
+    assert tags == expected | {"sparsity/model", "rules", LAYOUT}
 
 
 def test_updates_are_logged_at_their_steps_and_the_final_state_too(run):
@@ -217,6 +219,21 @@ def test_rules_page_lists_every_layer(run):
     assert run.events.SummaryMetadata("rules").plugin_data.plugin_name == "text"
 
 
+def layouts_in(events):
+    """Return the titles of the charts in each layout that was written, by category."""
+    found = [
+        layout_pb2.Layout.FromString(np.asarray(page).item()) for _, page in values(events, LAYOUT)
+    ]
+    return [{c.title: [chart.title for chart in c.chart] for c in one.category} for one in found]
+
+
+def test_custom_scalars_are_laid_out_once_with_a_chart_for_each_layer(run):
+    (found,) = layouts_in(run.events)
+    assert list(found) == ["Whole model", "Layer by layer"]
+    assert found["Layer by layer"] == ["conv", "wide"]
+    assert run.events.SummaryMetadata(LAYOUT).plugin_data.plugin_name == "custom_scalars"
+
+
 def test_losses_are_written_too(run):
     train, validation = read(run.log_dir, "train"), read(run.log_dir, "validation")
     assert len(train.Tensors("epoch_loss")) == EPOCHS
@@ -281,6 +298,9 @@ def test_a_resumed_run_goes_on_in_the_same_curves(tmp_path):
             verbose=0,
         )
     model.save(tmp_path / "half.keras")
+    half = {
+        run: next((tmp_path / "logs" / run).iterdir()).read_bytes() for run in ("metrics", "train")
+    }
     resumed = keras.models.load_model(tmp_path / "half.keras")
     resumed.fit(
         x,
@@ -301,6 +321,12 @@ def test_a_resumed_run_goes_on_in_the_same_curves(tmp_path):
     assert {tag.split("/", 1)[1] for tag in events.Tags()["tensors"] if "/kernel" in tag} == set(
         WEIGHTS
     )
+    first, again = layouts_in(events)  # of two processes, the same to TensorBoard
+    assert first == again
+    for run in ("metrics", "train"):  # a file of each, the first as it was
+        files = sorted((tmp_path / "logs" / run).iterdir())
+        assert len(files) == 2
+        assert files[0].read_bytes() == half[run]
 
 
 def test_one_callback_serves_two_fits(tmp_path):
@@ -312,8 +338,9 @@ def test_one_callback_serves_two_fits(tmp_path):
         warnings.filterwarnings("ignore", "The run ends at step 4")
         model.fit(x, y, batch_size=8, callbacks=callbacks, verbose=0)
     model.fit(x, y, batch_size=8, epochs=2, callbacks=callbacks, verbose=0)
-    steps = [step for step, _ in scalars(read(tmp_path), "sparsity/model")]
-    assert steps == [0, 2, 4, 4, 5, 8, 12]
+    events = read(tmp_path)
+    assert [step for step, _ in scalars(events, "sparsity/model")] == [0, 2, 4, 4, 5, 8, 12]
+    assert len(layouts_in(events)) == 1  # nothing new to say
 
 
 @pytest.mark.parametrize("name", ["keras", "tf_keras"])

@@ -8,12 +8,13 @@ The map of the house (upper floors import lower ones, never the other way round)
   that may crash without harm)
 - layers: `family`, `registry` (which weights), `wrapper` (Keras 3), `legacy` (tf_keras through
   tfmot), `cloning`, `decisions`, `strip`, `optimizers` (which leave zeros alone)
-- workflows: `rules`, `prune`, `callbacks`, `tensorboard`, `summary`, `channels` (which go
-  together), `export`, `weightfiles`, `benchmarking`, `count`, `variants`, `shrink`,
-  `permutation`, `allocate`, `sensitivity`, `search` (what to prune),
-  `reconstruction` (cut without training), `recalibration`
+- workflows: `rules`, `prune`, `callbacks`, `tensorboard`, `custom_scalars` (how it lays out
+  curves), `summary`, `channels` (which go together), `export`, `weightfiles`, `benchmarking`,
+  `count`, `variants`, `shrink`, `permutation`, `allocate`, `sensitivity`, `search` (what to
+  prune), `reconstruction` (cut without training), `recalibration`
 - commands: `quickstart`, `doctor` (what this machine can do), `reporting` (one page about a run),
-  `console`, `channel_commands`, `demo_command`, `sensitivity_command`, `report_command`, `cli`
+  `console`, `channel_commands`, `demo_command`, `sensitivity_command`, `report_command`,
+  `board_command` (TensorBoard), `cli`
 
 Names are loaded when first used, so that `tfprune --help` need not wait for TensorFlow.
 """

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from tfprune import (
     benchmark_command,
+    board_command,
     channel_commands,
     demo_command,
     report_command,
@@ -306,3 +307,4 @@ app.command(epilog=channel_commands.SHRINK_EXAMPLES)(channel_commands.shrink)
 app.command(epilog=channel_commands.COUNT_EXAMPLES)(channel_commands.count)
 app.command(epilog=sensitivity_command.EXAMPLES)(sensitivity_command.sensitivity)
 app.command(epilog=report_command.EXAMPLES)(report_command.report)
+app.command(epilog=board_command.EXAMPLES)(board_command.board)

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfprune import decisions
+from tfprune import custom_scalars, decisions
 from tfprune.callbacks import FamilyCallback
 from tfprune.family import require_family, room
 from tfprune.registry import unique
@@ -34,6 +34,8 @@ class PruningSummaries(FamilyCallback):
     - `mask/...`: pictures, white where a weight is kept; inputs run down, outputs across;
     - `rules`: a text page that says which layer is pruned how, and which is left dense and why.
 
+    The tab "Custom Scalars" has a chart for each layer, what was reached on what was asked for.
+
     Losses and metrics are written too, as by `keras.callbacks.TensorBoard`.
 
     Args:
@@ -48,7 +50,7 @@ class PruningSummaries(FamilyCallback):
 
     ```python
     callbacks = [tfprune.UpdatePruningStep(), tfprune.PruningSummaries("logs/run1")]
-    model.fit(x, y, callbacks=callbacks)  # then: tensorboard --logdir logs
+    model.fit(x, y, callbacks=callbacks)  # then: tfprune board
     ```
 
     Source: tfmot's `PruningSummaries`, which writes at the begin of an epoch only and so misses
@@ -74,6 +76,7 @@ class PruningSummaries(FamilyCallback):
         self._target: Any = None
         self._layers: list[Any] = []
         self._names: list[str] = []
+        self._layout: Any = None
         self._running = False
         self._seen_update: int | None = None
         self._seen_step: int | None = None
@@ -185,11 +188,13 @@ class PruningSummaries(FamilyCallback):
         step = _step(layers)
         self._seen_update, self._seen_step = _last_update(layers), step
         kept = size = 0
+        weights: dict[str, list[str]] = {name: [] for name in self._names}
         with self._writing(step):
             for layer, layer_name in zip(layers, self._names, strict=True):
                 schedule = layer.pruning_schedule
                 asked = _asked(layer)
                 for state in layer.states():
+                    weights[layer_name].append(state.name)
                     name = f"{layer_name}/{state.name}"
                     target = layer.pattern.expected_sparsity(
                         state.weight.shape, state.layout, asked, schedule.final_sparsity
@@ -199,6 +204,7 @@ class PruningSummaries(FamilyCallback):
                     kept += np.count_nonzero(state.weight)
                     size += state.weight.size
             tf.summary.scalar("sparsity/model", 1.0 - kept / max(1, size))
+            self._write_layout(custom_scalars.layout(weights))
         self._writer.flush()
 
     def _write_weight(self, name: str, state: WeightState) -> None:
@@ -216,6 +222,15 @@ class PruningSummaries(FamilyCallback):
         sample = surviving[:: max(1, -(-surviving.size // _HISTOGRAM_SIZE))]
         tf.summary.histogram(f"surviving_weights/{name}", sample)
         tf.summary.image(f"mask/{name}", _picture(state)[None, :, :, None])
+
+    def _write_layout(self, layout: Any) -> None:
+        """Write how curves are grouped, once for all steps and fits with the same weights."""
+        import tensorflow as tf
+        from tensorboard.plugins.custom_scalar import summary
+
+        if layout != self._layout:
+            self._layout = layout
+            tf.summary.experimental.write_raw_pb(summary.pb(layout).SerializeToString())
 
     def _write_rules(self) -> None:
         import tensorflow as tf

@@ -19,6 +19,7 @@ from tfprune.schedules import PruningSchedule, check_sparsity
 from tfprune.search.attempts import Attempts, Train
 from tfprune.search.engines import LAYERS, Bisection, Engine, Sampling
 from tfprune.search.identity import identity
+from tfprune.search.logs import Logs
 from tfprune.search.record import Record
 from tfprune.search.result import UNITS, SearchResult, Trial, better
 from tfprune.sensitivity import Sensitivity
@@ -79,7 +80,8 @@ def search(
         seed: of what Optuna samples.
         folder: where each trained model and `search.json` are kept; made if it does not exist. A
             search that was interrupted goes on from there, with the trials that failed or whose
-            files are gone made again; a change of `train` is not noticed.
+            files are gone made again; a change of `train` is not noticed. Trials stand side by side
+            in TensorBoard: `tfprune board FOLDER/logs`, under HParams.
         tell: called with a line of text as the work goes on.
 
     Returns:
@@ -131,6 +133,7 @@ def search(
             },
         )
     kept = Record(folder, known, model)
+    logs = Logs(folder, judge.name, objective)
     attempts = Attempts(model, train, batches, judge, objective, least)
     best: Trial | None = None
     chosen: keras.Model | None = None
@@ -143,6 +146,7 @@ def search(
         title = f"Trial {number + 1} of {trials}: {spread.sparsity:.1%} zeros"
         if trial is None:
             say(title)
+            logs.begin(number + 1)
             trial, made = attempts.trained(choice)
             trial = kept.keep(trial, made)
         else:
@@ -152,6 +156,7 @@ def search(
         if made is not None:
             trial = attempts.judged(trial, made, spread)
         kept.add(trial)
+        logs.write(number + 1, trial)
         chooser.tell(trial, least - trial.value if trial.value is not None else math.inf)
         if _preferred(trial, best):
             best, chosen, allocation = trial, made, spread
