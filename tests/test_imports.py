@@ -28,6 +28,7 @@ HOUSE = (
         "yaml_nodes",
         "files",
         "resumption",
+        "saved",
         "states",
         "results",
         "child",

@@ -73,13 +73,16 @@ class Record(Generic[T]):
             content = json.loads(self._path.read_text("utf-8"))
             same = content["identity"] == self._identity
             earlier = read(content) if same else None
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(
-                f"{str(path)!r} is no record of {kind}, and is left as it is: {error}. {elsewhere}."
+                f"{str(path)!r} is no record of {kind}, and is left as it is: {error}. "
+                f"{elsewhere}. Received: a file of {self._path.stat().st_size:,} bytes"
             ) from None
         if not same:
             raise ValueError(
-                f"{str(path)!r} is of {other}, and is left as it is. {elsewhere}, or delete it."
+                f"{str(path)!r} is of {other}, and is left as it is. {elsewhere}, or delete it. "
+                f"Received: a record in which {_differing(content['identity'], self._identity)} "
+                "differ"
             )
         self.earlier = earlier
 
@@ -88,3 +91,8 @@ class Record(Generic[T]):
         if self._path is not None:
             text = json.dumps({"identity": self._identity, **content}, indent=2, allow_nan=False)
             write_whole(self._path, text.encode(), overwrite=True)
+
+
+def _differing(there: Any, here: dict[str, Any]) -> str:
+    known = there if isinstance(there, dict) else {}
+    return ", ".join(key for key in {**here, **known} if here.get(key) != known.get(key))

@@ -263,4 +263,6 @@ def _object(node, path, what: str, example: str, room: Any) -> Any:
         said = str(error).rstrip(".")  # from Python 3.13 on it may end in "Did you mean ...?"
         stop = "" if said.endswith("?") else "."
         expected = f"{name}{room.arguments_of(name)}"
-        raise ValueError(f"{said}{stop} Expected: {expected}") from None
+        raise ValueError(
+            f"{said}{stop} Expected: {expected}. Received: {', '.join(arguments) or 'no arguments'}"
+        ) from None

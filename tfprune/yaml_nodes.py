@@ -28,11 +28,19 @@ def read(path: str | os.PathLike) -> yaml.Node | None:
         with open(path, encoding="utf-8") as file:
             root = yaml.compose(file, Loader=yaml.SafeLoader)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: the file is not text in UTF-8: {error}") from None
+        wrong = bytes(error.object[error.start : error.end])
+        raise ValueError(
+            f"{path}: the file is not text in UTF-8: {error}. Save it as UTF-8. Received: {wrong!r}"
+        ) from None
     except yaml.YAMLError as error:
-        raise ValueError(f"{path}: the file is not valid YAML: {error}") from None
+        raise ValueError(
+            f"{path}: the file is not valid YAML: {error}. Received: {_place(error)}"
+        ) from None
     except RecursionError:
-        raise ValueError(f"{path}: the values are nested too deep for a list of rules") from None
+        raise ValueError(
+            f"{path}: the values are nested too deep for a list of rules. "
+            f"Received: over {_DEEPEST} levels"
+        ) from None
     if root is not None:
         _require_plain(root, path)
     return root
@@ -91,7 +99,9 @@ def value(node, path):
     try:
         return yaml.SafeLoader("").construct_object(node, deep=True)
     except yaml.YAMLError as error:
-        raise ValueError(f"{path}, {at(node)}: not a value: {error}") from None
+        raise ValueError(
+            f"{path}, {at(node)}: not a value: {error}. Received: {shown(node)}"
+        ) from None
 
 
 def checked(make: Callable, node, path):
@@ -113,3 +123,9 @@ def at(node) -> str:
 def shown(node) -> str:
     """Return a node in a few words, for messages."""
     return repr(node.value) if isinstance(node, yaml.ScalarNode) else f"a {node.id}"
+
+
+def _place(error: yaml.YAMLError) -> str:
+    """Return where YAML ends to be YAML."""
+    mark = getattr(error, "problem_mark", None)
+    return "a file of other text" if mark is None else f"what stands in line {mark.line + 1}"

@@ -71,14 +71,16 @@ def replay(model: keras.Model, done: History | str | os.PathLike) -> keras.Model
             raise ValueError(
                 "The history was made for another model: it cuts the weight "
                 f"'{entry['layer']}/{entry['weight']}' of {entry['of']} channels, and the model "
-                f"has {'none of that name' if place is None else place.ids.size}."
+                f"has {'none of that name' if place is None else place.ids.size}. Take the history "
+                f"of this architecture. Received: axis {entry['axis']} of that weight"
             )
         ids = place.ids[entry["removed"]]
         atom = structure.atoms.of[ids[ids >= 0]]
         if (ids < 0).any() or (atom < 0).any():
             raise ValueError(
                 f"The history removes channels of '{entry['layer']}' that must stay here: "
-                f"{structure.atoms.reason(ids) or 'it is the only one'}."
+                f"{structure.atoms.reason(ids) or 'it is the only one'}. Take the history of this "
+                f"architecture. Received: the positions {str(entry['removed'])[:100]}"
             )
         chosen.append(atom)
     removed = np.unique(np.concatenate(chosen))
@@ -104,7 +106,7 @@ def _entries(done: History | str | os.PathLike) -> History:
     if isinstance(done, (str, os.PathLike)):
         try:
             found = json.loads(pathlib.Path(done).read_text("utf-8"))
-        except ValueError as error:  # not UTF-8, not JSON
+        except (ValueError, RecursionError) as error:  # not UTF-8, not JSON
             raise ValueError(
                 f"The file holds no JSON ({error}), and a report saved by `report.to_json(path)` "
                 f"is expected. Received: {os.fspath(done)!r}"
@@ -125,6 +127,9 @@ def _is_entry(entry: Any) -> bool:
     of, removed = entry["of"], entry.get("removed")
     return (
         isinstance(of, int)
+        and isinstance(entry["layer"], str)
+        and isinstance(entry["weight"], str)
+        and isinstance(entry["axis"], int)
         and isinstance(removed, list)
         and all(isinstance(n, int) and 0 <= n < of for n in removed)
     )

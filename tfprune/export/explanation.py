@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import pathlib
 
@@ -116,7 +117,8 @@ def explain(path: str | os.PathLike) -> Explanation:
         raise FileNotFoundError(f"The file {str(path)!r} {what}. Received: path={str(path)!r}")
     content = source.read_bytes()
     try:
-        return _explain(str(path), content)
+        # What tables can hold and no converter writes is met while the graph is judged, too.
+        return flatbuffer.guarded(functools.partial(_explain, str(path)), content)
     except ValueError as error:
         raise ValueError(f"Cannot explain {str(path)!r}: {error}") from error
 

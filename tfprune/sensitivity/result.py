@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tfprune.results import Result
+from tfprune.saved import restored
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,14 +155,12 @@ def load(path: str | os.PathLike) -> Sensitivity:
         ValueError: it holds something else.
     """
     try:
-        content = json.loads(pathlib.Path(path).read_text("utf-8"))
-        rows = tuple(
-            WeightSensitivity(**{**row, "drops": tuple(row["drops"])}) for row in content["weights"]
-        )
-        fields = {**content, "weights": rows, "sparsities": tuple(content["sparsities"])}
-        return Sensitivity(**fields)
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        found = restored(Sensitivity, json.loads(pathlib.Path(path).read_text("utf-8")))
+        if any(len(row.drops) != len(found.sparsities) for row in found.weights):
+            raise ValueError("each weight has a drop for each of the levels")
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{str(path)!r} is no sensitivity that `to_json` saved: {error}. "
-            "Measure it with `tfprune.sensitivity`."
+            f"Measure it with `tfprune.sensitivity`. Received: path={str(path)!r}"
         ) from None
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections.abc import Sequence
@@ -12,9 +13,21 @@ from keras import tree
 
 from tfprune.channels.batches import Batch
 from tfprune.resumption import Record, of_arrays
+from tfprune.saved import restored
 
 _ELSEWHERE = "Choose another path for `record`"
 _CLOSE = 1e-4  # relative: rounding differs a little with the number of threads
+
+
+@dataclasses.dataclass(frozen=True)
+class _Finished:
+    """What the file holds."""
+
+    digests: tuple[str, ...]
+    first: float
+    samples: int
+    dense: float
+    sums: tuple[tuple[float, ...], ...]
 
 
 class Sums:
@@ -35,17 +48,16 @@ class Sums:
         self._record = Record(
             path,
             identity,
-            lambda c: (
-                *(c[name] for name in ("digests", "first", "samples", "dense")),
-                np.array(c["sums"], float),
-            ),
+            lambda content: _finished(content, identity),
             kind="a sensitivity",
             other="another measurement (another model, other levels, another metric or pattern)",
             elsewhere=_ELSEWHERE,
         )
         self._path = path
-        earlier = self._record.earlier or ([], 0.0, 0, 0.0, 0)
-        self._digests, self._first, self.samples, self._dense, self._sums = earlier
+        earlier = self._record.earlier or _Finished((), 0.0, 0, 0.0, ())
+        self._digests = list(earlier.digests)
+        self._first, self.samples, self._dense = earlier.first, earlier.samples, earlier.dense
+        self._sums = np.array(earlier.sums) if earlier.sums else np.zeros(())
 
     @property
     def batches(self) -> int:
@@ -93,6 +105,14 @@ class Sums:
         """Return the dense model's mean and the drops, shape (weights, levels)."""
         dense = self._dense / self.samples
         return dense, dense - np.asarray(self._sums) / self.samples
+
+
+def _finished(content: dict[str, Any], identity: dict[str, Any]) -> _Finished:
+    found = restored(_Finished, {k: v for k, v in content.items() if k != "identity"})
+    shape = [len(identity["levels"])] * len(identity["weights"])
+    if [len(row) for row in found.sums] != shape or not 0 < len(found.digests) <= found.samples:
+        raise ValueError("its sums do not fit the weights, the levels and the batches")
+    return found
 
 
 def _digest(batch: Batch) -> str:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 import re
 import sys
-import zipfile
 from typing import Any
 
 import keras
 
 from tfprune.family import require_family, room
+from tfprune.variants import model_config
 from tfprune.weightfiles import inspect_file
 
 _ENDINGS = (".keras", ".h5", ".hdf5")
@@ -68,21 +67,26 @@ def load(path: pathlib.Path, compiled: bool = False) -> Any:
         compiled: whether to compile a Keras 3 model as it was when it was saved.
 
     Raises:
-        ValueError: it holds no model, or one that cannot be built here.
+        ValueError: it holds no model, one that cannot be built here, or code that would be run.
     """
-    version = _keras_version(path)
-    try:
-        if version.startswith("3") or not version:
-            return keras.models.load_model(path, compile=compiled)
+    said = model_config.read(path)
+    if said.is_legacy:
         with room("tf_keras").scope():  # loads tf_keras, and knows tfmot's wrappers
+            _require_harmless(path, said)
+    try:
+        if not said.is_legacy:
+            return keras.models.load_model(path, compile=compiled)
+        with room("tf_keras").scope():
             return sys.modules["tf_keras"].models.load_model(path, compile=False)
     except _NO_LOAD as error:
+        if said.holds_code and "safe_mode" in str(error):
+            raise _has_code(path) from error
         first = next((line for line in str(error).splitlines() if line.strip()), "")
         raise ValueError(
             f"The model in {str(path)!r} cannot be built: {first or type(error).__name__}. If it "
             "has classes of your own, load it in Python, where they are defined, and pass the "
             "model itself to the function of tfprune. "
-            f"Received: a file of Keras {version or 'of unknown version'}"
+            f"Received: a file of Keras {said.version or 'of unknown version'}"
         ) from error
 
 
@@ -106,21 +110,25 @@ def check_model(model: Any) -> None:
         )
 
 
-def _keras_version(path: pathlib.Path) -> str:
-    """Return the version of Keras that saved a file, "2.21.0" for tf_keras; empty if unknown."""
-    if path.suffix.lower() == ".keras":
-        with zipfile.ZipFile(path) as archive:
-            if "metadata.json" not in archive.namelist():
-                return ""
-            return str(json.loads(archive.read("metadata.json")).get("keras_version", ""))
-    import h5py
+def _require_harmless(path: pathlib.Path, said: model_config.ModelConfig) -> None:
+    """Raise if tf_keras would run what lies in the file, or import what it names."""
+    if said.holds_code:
+        raise _has_code(path)
+    modules = said.foreign_modules()
+    if modules:
+        raise ValueError(
+            f"Loading {str(path)!r} would import {', '.join(map(repr, modules))}, because the file "
+            "says so, and nothing is imported at the word of a file. Load the model in Python with "
+            "its own classes in `custom_objects`, and pass the model itself to the function of "
+            f"tfprune. Received: a file of Keras {said.version}"
+        )
 
-    with h5py.File(path, "r") as file:
-        attributes: Any = file.attrs
-        if "model_config" not in attributes:
-            raise ValueError(
-                f"{str(path)!r} holds weights alone, without the model: save it with "
-                "`model.save('model.keras')`. Received: an HDF5 file without 'model_config'"
-            )
-        version = attributes.get("keras_version", "")
-    return version.decode() if isinstance(version, bytes) else str(version)
+
+def _has_code(path: pathlib.Path) -> ValueError:
+    return ValueError(
+        f"The model in {str(path)!r} has a Lambda layer whose Python code lies in the file, and "
+        "code from a file is never run. If you trust where it comes from, load it in Python with "
+        "`keras.models.load_model(path, safe_mode=False)` and pass the model itself to the "
+        "function of tfprune; better, put a layer of Keras in the place of the Lambda. "
+        "Received: a Lambda layer with Python code"
+    )

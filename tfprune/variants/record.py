@@ -14,8 +14,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tfprune.files import check_target, write_whole
+from tfprune.saved import restored
 from tfprune.variants import fingerprint
-from tfprune.variants.result import VariantsResult, result_from_dict
+from tfprune.variants.result import VariantsResult
 from tfprune.variants.row import LEFT_OUT, VariantRow
 
 NAME = "variants.json"
@@ -115,8 +116,8 @@ def read(folder: str | os.PathLike) -> Record | None:
         if figures.pop("format") != _FORMAT:
             raise KeyError("format")
         parts = {name: figures.pop(name) for name in ("identity", "measurement", "complete")}
-        return Record(**parts, result=result_from_dict(figures))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return restored(Record, {**parts, "result": figures})
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{str(path)!r} is damaged, or of another version or program, so no run can go on from "
             f"it. Start anew with `overwrite=True` (`--overwrite`). Received: {error!r}"

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tfprune.results import Result
-from tfprune.variants.row import FAILED, VariantRow, from_dict
+from tfprune.variants.row import FAILED, VariantRow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,12 +125,6 @@ class VariantsResult(Result):
 
 # All of it must fit into 80 columns; p5 and p95 are in variants.json.
 _TITLES = ("size\nkB", "gzip\nkB", "zeros", "median\nms", "memory\nMB")
-
-
-def result_from_dict(figures: dict[str, Any]) -> VariantsResult:
-    """Return the result that `to_dict` made these figures from."""
-    rows = tuple(from_dict(row) for row in figures["rows"])
-    return VariantsResult(**{**figures, "rows": rows, "conditions": tuple(figures["conditions"])})
 
 
 def _cells(row: VariantRow) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 DONE, LEFT_OUT, FAILED = "done", "left out", "failed"
 
@@ -58,8 +57,3 @@ class VariantRow:
     def done(self) -> bool:
         """Whether there is a verified file that ran."""
         return self.state == DONE
-
-
-def from_dict(figures: dict[str, Any]) -> VariantRow:
-    """Return the row that `dataclasses.asdict` and JSON made these figures from."""
-    return VariantRow(**{**figures, "notes": tuple(figures["notes"])})

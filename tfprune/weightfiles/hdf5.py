@@ -16,12 +16,10 @@ from typing import Any
 import numpy as np
 
 from tfprune import layouts
-from tfprune.weightfiles import names
+from tfprune.weightfiles import names, unpacking
 from tfprune.weightfiles.names import WRAPPER
 from tfprune.weightfiles.result import FileWeight, nm_pattern
 
-COMPRESSION = 1040
-"""Deflate cannot do better; a size beyond that is damage, or an attack on memory."""
 _OPTIMIZER = re.compile(r"_?optimizer(_weights)?(/|$)")
 _STATE = re.compile(
     r"(^|_)(mask|threshold|pruning_step|gradient|gradient_steps|last_update|may_return)(_\d+)?$"
@@ -61,11 +59,11 @@ def read(content: bytes, config: Any = None) -> tuple[list[FileWeight], int, boo
             config = json.loads(attributes["model_config"])
         found: list[tuple[str, Any]] = []
         root.visititems(lambda path, item: found.append((path, item)))
-        arrays = {
-            path: _values(item, len(content))
-            for path, item in found
-            if isinstance(item, h5py.Dataset) and not _OPTIMIZER.match(path)
-        }
+        datasets = {path: item for path, item in found if isinstance(item, h5py.Dataset)}
+        _check_sizes(datasets, len(content))
+        # Those of the optimizer are read too: what loads the model must not be the first to do so.
+        arrays = {path: _values(item) for path, item in datasets.items()}
+        arrays = {path: array for path, array in arrays.items() if not _OPTIMIZER.match(path)}
         titles = {path: _title(item) for path, item in found if isinstance(item, h5py.Group)}
     numbered = any(re.search(r"(^|/)vars/\d+$", path) for path in arrays)
     titles = names.titles_from(config) | {k: v for k, v in titles.items() if v}
@@ -93,11 +91,20 @@ def _row(entry: _Array, layers: dict[str, dict]) -> FileWeight:
     return FileWeight(entry.name, values.shape, str(values.dtype), zero.size, nonzero, pattern)
 
 
-def _values(data: Any, limit: int) -> np.ndarray:
-    """Read a dataset after a look at its size: a damaged one may ask for all memory."""
-    wanted = math.prod(data.shape) * data.dtype.itemsize
-    if wanted > limit * (COMPRESSION if data.chunks else 1):
-        raise ValueError(f"the array {data.name} claims {wanted:,} bytes")
+def _check_sizes(datasets: dict[str, Any], size: int) -> None:
+    """Raise if arrays claim more than a file of that size holds, or lie in another file."""
+    total = 0
+    for path, data in datasets.items():
+        if data.is_virtual or data.external:
+            raise ValueError(f"the array {path} lies in another file, which is not opened")
+        wanted = math.prod(data.shape) * data.dtype.itemsize
+        if wanted > size and not data.chunks:
+            raise ValueError(f"the array {path} claims {wanted:,} bytes")
+        total += wanted
+    unpacking.require_plausible("it", total, size)
+
+
+def _values(data: Any) -> np.ndarray:
     if data.dtype.kind not in "fiub":
         return np.empty(0, "float32")  # text, such as a vocabulary
     return np.asarray(data[()])

@@ -11,13 +11,12 @@ import zipfile
 import zlib
 
 from tfprune import layouts
-from tfprune.weightfiles import constants, flatbuffer, isolated
+from tfprune.weightfiles import constants, flatbuffer, isolated, unpacking
 from tfprune.weightfiles.result import FileSparsity, FileWeight, nm_pattern
 
 Found = tuple[list[FileWeight], int, bool]
 """Rows, number of other values, whether masks were applied."""
 
-_COMPRESSION = 1040  # deflate cannot do better; a size beyond that is damage, or an attack
 _DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, KeyError),
     *(OverflowError, NotImplementedError, MemoryError, RecursionError, OSError),
@@ -91,6 +90,5 @@ def _keras(content: bytes) -> tuple[list[FileWeight], int, bool]:
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
     info = archive.getinfo(name)
-    if info.file_size > _COMPRESSION * max(info.compress_size, 1):
-        raise ValueError(f"{name} claims to unpack to {info.file_size:,} bytes")
+    unpacking.require_plausible(name, info.file_size, info.compress_size)
     return archive.read(info)  # checks its CRC
