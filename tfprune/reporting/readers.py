@@ -22,7 +22,7 @@ from tfprune.reporting.texts import count, digits, percent, plain
 Figures = Mapping[str, Any]
 Reader = Callable[[Figures, str], Iterator[Item]]
 
-DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError)
+DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 """What a reader raises over a file with the right keys and the wrong things behind them."""
 
 
@@ -35,7 +35,8 @@ def read(kind: str, figures: Figures, source: str) -> list[Item]:
         source: name of the file, or of the object.
 
     Raises:
-        KeyError, TypeError, ValueError, AttributeError, IndexError: the figures are damaged.
+        KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError: the figures are
+            damaged.
     """
     return list(READERS[kind](figures, source))
 
