@@ -129,7 +129,7 @@ class TestCommand:
         text = command[1].stdout
         assert command[1].stderr == ""
         assert all(name in text for name in VARIANTS)
-        assert "tensorboard --logdir tfprune-quickstart/logs" in text
+        assert "tfprune board tfprune-quickstart/logs" in text
         assert "tfprune inspect tfprune-quickstart/" in text
         assert "…" not in text
         assert max(map(len, text.splitlines())) <= 80
