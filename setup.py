@@ -14,6 +14,7 @@ DOCS = [
     "mkdocs>=1.6,<2",
     "mkdocs-material>=9.5,<10",
     "mkdocstrings[python]>=0.27,<2",
+    "ruff>=0.9,<1",  # breaks long signatures into lines; the linter too
 ]
 OPTUNA = "optuna>=3,<6"
 TEST = [
@@ -28,7 +29,6 @@ TEST = [
     "pytest>=8,<10",
     "pytest-timeout>=2.3,<3",
     "pytest-xdist>=3.6,<4",
-    "ruff>=0.9,<1",
 ]
 
 setup(
