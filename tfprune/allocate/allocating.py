@@ -245,7 +245,10 @@ def _chosen(
             )
     left = [path for path in paths if path in wanted and path not in ignored]
     if not left:
-        raise ValueError("`layers` and `ignore` leave no layer to prune.")
+        raise ValueError(
+            "`layers` and `ignore` leave no layer to prune; leave one of them out. "
+            f"Received: layers={layers!r}, ignore={ignore!r}"
+        )
     return left
 
 
