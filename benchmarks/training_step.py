@@ -1,8 +1,9 @@
 """What pruning adds to a training step: wrapped models beside the same model dense.
 
-Two models of 4.6 million weights each, Adam, batch 128. "conv": the network of `fashion_mnist.py`,
-two convolutions in front of a dense layer, here of 1450 units. "dense": Dense(2048), Dense(1464),
-Dense(10) on 784 inputs, the worst case: a step does little else than read and write weights.
+Adam, batch 128, three models. "mobilenet": MobileNetV1 on 64x64 images, 3.2 million weights, what
+ends on phones. "conv": the network of `fashion_mnist.py`, two convolutions in front of a dense
+layer, here of 1450 units, 4.6 million weights. "dense": Dense(2048), Dense(1464), Dense(10) on 784
+inputs, 4.6 million weights, the worst case: a step does little else than read and write weights.
 
 Measured is `fit`, from the first batch hook to the last, the work of `UpdatePruningStep` in between
 included; masks change every 100 or every 10 steps, which goes on for the whole run. What `fit` does
@@ -15,12 +16,16 @@ A round is 100 steps of each model, and a ratio is the median over the rounds of
 (see `timing.py`).
 
     python benchmarks/training_step.py [--rounds 9]
+    python benchmarks/training_step.py --networks dense --without-tfmot --compiled
+
+`--compiled` trains all of them under XLA (`jit_compile=True`), which Keras does by itself on GPUs.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -39,9 +44,10 @@ Name = tuple[str, str]  # library, how often masks change
 class Trainee:
     """A compiled model, and what its training steps cost."""
 
-    def __init__(self, keras: Any, model: Any, callbacks: Callable[[], list]):
+    def __init__(self, keras: Any, model: Any, callbacks: Callable[[], list], compiled: Any):
         self._keras, self._model, self._callbacks = keras, model, callbacks
-        model.compile(keras.optimizers.Adam(1e-4), keras.losses.SparseCategoricalCrossentropy(True))
+        loss = keras.losses.SparseCategoricalCrossentropy(True)
+        model.compile(keras.optimizers.Adam(1e-4), loss, jit_compile=compiled)
         self._cost = Cost()
 
     def train(self, x: np.ndarray, y: np.ndarray) -> None:
@@ -79,33 +85,40 @@ def conv(keras: Any) -> Any:
     return fashion_mnist.network(keras, units=1450)
 
 
-NETWORKS = {"conv": conv, "dense": dense}
+def mobilenet(keras: Any) -> Any:
+    return keras.applications.MobileNet(
+        (64, 64, 3), weights=None, classes=10, classifier_activation=None
+    )
 
 
-def tfprune_trainees(network: Callable) -> dict[str, Trainee]:
+NETWORKS = {"mobilenet": mobilenet, "conv": conv, "dense": dense}
+SHAPES = {"mobilenet": (64, 64, 3), "conv": (28, 28, 1), "dense": (784,)}
+
+
+def tfprune_trainees(network: Callable, compiled: bool) -> dict[str, Trainee]:
     import keras
 
     import tfprune
 
-    trainees = {"none": Trainee(keras, network(keras), list)}
+    trainees = {"none": Trainee(keras, network(keras), list, compiled)}
     for frequency in FREQUENCIES:
         schedule = tfprune.ConstantSparsity(SPARSITY, 0, frequency=frequency)
         pruned = tfprune.prune_low_magnitude(network(keras), schedule)
         callbacks = lambda: [tfprune.UpdatePruningStep()]  # noqa: E731
-        trainees[f"every {frequency}"] = Trainee(keras, pruned, callbacks)
+        trainees[f"every {frequency}"] = Trainee(keras, pruned, callbacks, compiled)
     return trainees
 
 
-def tfmot_trainees(network: Callable) -> dict[str, Trainee]:
+def tfmot_trainees(network: Callable, compiled: bool) -> dict[str, Trainee]:
     import tf_keras
     from tensorflow_model_optimization.python.core.sparsity import keras as tfmot
 
-    trainees = {"none": Trainee(tf_keras, network(tf_keras), list)}
+    trainees = {"none": Trainee(tf_keras, network(tf_keras), list, compiled)}
     for frequency in FREQUENCIES:
         schedule = tfmot.pruning_schedule.ConstantSparsity(SPARSITY, 0, frequency=frequency)
         pruned = tfmot.prune.prune_low_magnitude(network(tf_keras), schedule)
         callbacks = lambda: [tfmot.pruning_callbacks.UpdatePruningStep()]  # noqa: E731
-        trainees[f"every {frequency}"] = Trainee(tf_keras, pruned, callbacks)
+        trainees[f"every {frequency}"] = Trainee(tf_keras, pruned, callbacks, compiled)
     return trainees
 
 
@@ -175,19 +188,22 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--without-tfmot", action="store_true", help="tfprune and dense only")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--compiled", action="store_true", help="under XLA (`jit_compile=True`)")
+    parser.add_argument("--out", type=pathlib.Path, default=RESULTS / "training_step.json")
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    rows = []
-    for name, network in NETWORKS.items():
-        trainees = {("tfprune", k): t for k, t in tfprune_trainees(network).items()}
+    rows, compiled = [], options.compiled
+    for name in options.networks:
+        network = NETWORKS[name]
+        trainees = {("tfprune", k): t for k, t in tfprune_trainees(network, compiled).items()}
         if not options.without_tfmot:
-            trainees |= {("tfmot", k): t for k, t in tfmot_trainees(network).items()}
-        shape = (784,) if name == "dense" else (28, 28, 1)
-        rows += figures(name, measure(trainees, options.rounds, shape))
+            trainees |= {("tfmot", k): t for k, t in tfmot_trainees(network, compiled).items()}
+        rows += figures(name, measure(trainees, options.rounds, SHAPES[name]))
     print_table(rows)
-    path = RESULTS / "training_step.json"
-    save(path, {"environment": environment(), "rounds": options.rounds, "steps": rows})
-    print(f"Written: {path}")
+    kept = {"environment": environment(), "rounds": options.rounds, "compiled": compiled}
+    save(options.out, kept | {"steps": rows})
+    print(f"Written: {options.out}")
 
 
 if __name__ == "__main__":

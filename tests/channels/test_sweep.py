@@ -6,11 +6,15 @@ trains, is cut again from its history, and exports to a smaller file. G: five st
 one.
 
 One small model of each family runs A to E in the ordinary suite; everything else is marked
-`slow_sweep` (`pytest -m slow_sweep`), F and G of the large models `slowest_sweep`.
+`slow_sweep` (`pytest -m slow_sweep`).
 """
 
+import concurrent.futures
+import contextlib
+import fcntl
 import gc
 import json
+import multiprocessing
 
 import keras
 import numpy as np
@@ -50,6 +54,8 @@ GIANTS = (
     *("EfficientNetV2M", "EfficientNetV2L", "ConvNeXtLarge", "ConvNeXtXLarge"),
 )
 LARGE = (*SIBLINGS, *GIANTS)
+HEAVIEST = ("NASNetLarge", "EfficientNetV2L", "ConvNeXtLarge", "ConvNeXtXLarge")
+"""Not two of them at once: up to 10 GB each."""
 EVERY = (*FAMILIES, *LARGE)
 
 SIZES = {"Xception": 71, "InceptionV3": 75, "InceptionResNetV2": 75}
@@ -138,6 +144,20 @@ def _free():
     yield
     keras.utils.clear_session()
     gc.collect()
+
+
+@pytest.fixture
+def one_at_a_time(tmp_path_factory):
+    """Return a context that one process of the test run enters at a time."""
+
+    @contextlib.contextmanager
+    def locked():
+        # Processes of one run have folders side by side.
+        with (tmp_path_factory.getbasetemp().parent / "heaviest.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    return locked()
 
 
 def test_no_model_is_left_out():
@@ -273,9 +293,19 @@ def test_large_ones(name, tmp_path):
         replayed(model, tmp_path)
 
 
-@pytest.mark.slowest_sweep
+@pytest.mark.slow_sweep
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", LARGE)
-def test_lifecycle_of_large_ones(name, tmp_path):
-    # A step of training is traced for the families; here that alone would take a minute for each.
+def test_lifecycle_of_large_ones(name, tmp_path, one_at_a_time):
+    # TensorFlow keeps what it once had of memory, 10 GB for the largest; an ended process does not.
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        one_at_a_time if name in HEAVIEST else contextlib.nullcontext(),
+        concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as process,
+    ):
+        process.submit(eager_lifecycle, name, tmp_path).result()
+
+
+def eager_lifecycle(name, tmp_path):
+    """Assert gates F and G; a traced step of training alone would take a minute for each."""
     lifecycle(build(name), tmp_path, run_eagerly=True)
