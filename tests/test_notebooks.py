@@ -7,12 +7,15 @@ import pathlib
 import re
 import signal
 import sysconfig
+import time
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from reporting.devtools import Page
 
 import tfprune
+from tfprune.benchmarking import MissingTool, litertjs
 
 FOLDER = pathlib.Path(__file__).parent.parent / "notebooks"
 LIGHT = {
@@ -20,6 +23,7 @@ LIGHT = {
     "02_structured_2_4.ipynb": {"DENSE_EPOCHS": 3, "PRUNED_EPOCHS": 3},
     "03_channel_pruning.ipynb": {"EPOCHS": 4, "TUNING": 2},
     "04_sensitivity_and_budget.ipynb": {"DENSE_EPOCHS": 5, "PRUNED_EPOCHS": 2, "TRIALS": 2},
+    "05_sparse_in_the_browser.ipynb": {"DENSE_EPOCHS": 1, "PRUNED_EPOCHS": 2, "RUNS": 40},
 }
 
 
@@ -63,17 +67,22 @@ def execute(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(pathlib.Path(tfprune.__file__).parent.parent))
     monkeypatch.delenv("MPLBACKEND", raising=False)  # pictures go into the notebook
 
-    def run(name):
+    def run(name, look=None):
         notebook = nbformat.read(FOLDER / name, as_version=4)
         set_parameters(notebook, {**LIGHT[name], "RUN": str(tmp_path / "run")})
         resources = {"metadata": {"path": str(tmp_path)}}
-        NotebookClient(notebook, timeout=120, kernel_name="python3", resources=resources).execute()
+        client = NotebookClient(notebook, timeout=120, kernel_name="python3", resources=resources)
+        with client.setup_kernel():
+            for index, cell in enumerate(notebook.cells):
+                client.execute_cell(cell, index)
+            if look is not None:
+                look(notebook)  # while the kernel still serves what the notebook made
         return notebook
 
     return run
 
 
-@pytest.mark.slow
+@pytest.mark.journey
 def test_prune_and_export_runs(tmp_path, execute, tensorboards):
     notebook = execute("01_prune_and_export.ipynb")
     assert "zeros in a group of four: [2]" in text_of(notebook, "strip")
@@ -95,7 +104,7 @@ def test_prune_and_export_runs(tmp_path, execute, tensorboards):
     }
 
 
-@pytest.mark.slow
+@pytest.mark.journey
 def test_channel_pruning_runs(tmp_path, execute):
     notebook = execute("03_channel_pruning.ipynb")
 
@@ -121,7 +130,7 @@ def test_channel_pruning_runs(tmp_path, execute):
     }
 
 
-@pytest.mark.slow
+@pytest.mark.journey
 def test_structured_2_4_runs(tmp_path, execute):
     notebook = execute("02_structured_2_4.ipynb")
     assert "'conv1', asked for by name, cannot be pruned" in text_of(notebook, "refused")
@@ -134,7 +143,7 @@ def test_structured_2_4_runs(tmp_path, execute):
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"dense.tflite", "2-4.tflite"}
 
 
-@pytest.mark.slow
+@pytest.mark.journey
 def test_sensitivity_and_budget_runs(tmp_path, execute):
     notebook = execute("04_sensitivity_and_budget.ipynb")
     for cell_id in ("heat", "allocation", "curve"):
@@ -144,6 +153,55 @@ def test_sensitivity_and_budget_runs(tmp_path, execute):
     assert pruned < 0.7 * dense
     trials = json.loads((tmp_path / "run" / "search" / "search.json").read_text())
     assert len(trials["trials"]) == 2
+
+
+@pytest.fixture
+def browser():
+    """A headless browser; without it, or LiteRT.js, the test is skipped, but fails under CI."""
+    try:
+        litertjs.find_packages(None, print)
+        page = Page(litertjs.find_browser_program(None))
+    except MissingTool as error:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(error))
+    yield page
+    page.close()
+
+
+def wait_for(browser, expression, seconds=60):
+    end = time.monotonic() + seconds
+    while not browser.evaluate(expression):
+        assert time.monotonic() < end, browser.evaluate("document.body.innerText")
+        time.sleep(0.1)
+
+
+@pytest.mark.journey
+def test_sparse_in_the_browser_runs_and_its_page_shows_both_speeds(tmp_path, execute, browser):
+    done = (
+        "!document.getElementById('again').disabled || !document.getElementById('problem').hidden"
+    )
+    speeds = "[...document.querySelectorAll('output')].map(one => parseFloat(one.textContent))"
+    seen = []
+
+    def look(notebook):
+        (url,) = re.findall(r"DemoPage\('(.*?)'\)", str(outputs_of(notebook, "page")))
+        for width, scheme in ((1280, "light"), (375, "dark")):
+            browser.open(url, width, scheme)
+            wait_for(browser, done)
+            (tmp_path / f"page-{width}.png").write_bytes(browser.picture())
+            seen.append((browser.evaluate(speeds), browser.evaluate("document.body.innerText")))
+            assert browser.evaluate("document.documentElement.scrollWidth") <= width
+            said = [event for event, _ in browser.events]
+            assert not {"Runtime.consoleAPICalled", "Runtime.exceptionThrown"} & {*said}
+            logged = [e["entry"] for event, e in browser.events if event == "Log.entryAdded"]
+            assert [entry for entry in logged if entry["level"] == "error"] == []
+
+    execute("05_sparse_in_the_browser.ipynb", look)
+    assert len(seen) == 2
+    for (dense, sparse), text in seen:
+        assert 0 < sparse < dense
+        assert "times as fast" in text
+        assert "The same answers" in text
+        assert text.count("right, ") == 2
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.ipynb")), ids=lambda path: path.name)

@@ -57,6 +57,9 @@ class DemoPage:
     def __str__(self) -> str:
         return self.url
 
+    def __repr__(self) -> str:
+        return f"DemoPage({self.url!r})"
+
     def _repr_html_(self) -> str:
         """Return a link for notebooks."""
         return f'<a href="{html.escape(self.url)}" target="_blank">Open the page</a>'
