@@ -30,7 +30,7 @@ METADATA = "tfprune"
 _SCHEMA = 3
 _DAMAGE = (
     *(struct.error, ValueError, IndexError, KeyError, TypeError, OverflowError),
-    *(AttributeError, MemoryError, AssertionError),
+    *(AttributeError, MemoryError, AssertionError, ZeroDivisionError),
 )
 
 
