@@ -24,6 +24,7 @@ LIGHT = {
     "03_channel_pruning.ipynb": {"EPOCHS": 4, "TUNING": 2},
     "04_sensitivity_and_budget.ipynb": {"DENSE_EPOCHS": 5, "PRUNED_EPOCHS": 2, "TRIALS": 2},
     "05_sparse_in_the_browser.ipynb": {"DENSE_EPOCHS": 1, "PRUNED_EPOCHS": 2, "RUNS": 40},
+    "06_from_tfmot.ipynb": {"EPOCHS": 2, "PRUNED_EPOCHS": 2},
 }
 
 
@@ -153,6 +154,22 @@ def test_sensitivity_and_budget_runs(tmp_path, execute):
     assert pruned < 0.7 * dense
     trials = json.loads((tmp_path / "run" / "search" / "search.json").read_text())
     assert len(trials["trials"]) == 2
+
+
+@pytest.mark.journey
+def test_from_tfmot_runs(tmp_path, execute):
+    notebook = execute("06_from_tfmot.ipynb")
+    # 22 of 108 weights stay: 20 % are 21.6
+    assert "conv2d: 79.6% zeros" in text_of(notebook, "keras")
+    assert "dense: 80.0% zeros" in text_of(notebook, "keras")
+    assert "bias: 50% zeros" in text_of(notebook, "comprehensive")
+    assert "the same answers: True" in text_of(notebook, "checkpoint")
+    assert "zeros in a group of four: [2]" in text_of(notebook, "two-by-four")
+    assert "fast: loads, is right" in text_of(notebook, "on-device")
+    found = re.findall(r"([\d,]+) bytes in", text_of(notebook, "export"))
+    dense, pruned, quantized = (int(size.replace(",", "")) for size in found)
+    assert pruned < 0.5 * dense
+    assert quantized < 0.5 * dense
 
 
 @pytest.fixture
