@@ -34,7 +34,7 @@ FAST = 256
 
 
 def options(about: str | None, images: int | None = None, logs: bool = False) -> argparse.Namespace:
-    """Read the command line; refuse a results file that exists before any work is done.
+    """Read the command line; refuse a results file that cannot be written before any work is done.
 
     Args:
         about: the docstring of the example.
@@ -49,7 +49,8 @@ def options(about: str | None, images: int | None = None, logs: bool = False) ->
     parser.add_argument("--images", type=int, default=images, help="training images to use")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fast", action="store_true", help=f"{FAST} images, an epoch or two each")
-    parser.add_argument("--json", help="new file for the figures")
+    parser.add_argument("--json", help="file for the figures")
+    parser.add_argument("--overwrite", action="store_true", help="replace that file")
     if logs:
         parser.add_argument("--logs", help="folder for the curves of `tfprune board`")
     chosen = parser.parse_args()
@@ -58,16 +59,26 @@ def options(about: str | None, images: int | None = None, logs: bool = False) ->
     if chosen.fast:
         chosen.images = FAST
     if chosen.json:
-        files.check_target(chosen.json, overwrite=False)
+        files.check_target(chosen.json, chosen.overwrite)
     keras.utils.set_random_seed(chosen.seed)
     return chosen
 
 
 def load(chosen: argparse.Namespace, shape: tuple[int, int, int]) -> datasets.Dataset:
-    """Return the images asked for, brought to a shape (height, width, 1 or 3 channels)."""
+    """Return the images asked for, in an order drawn once for all.
+
+    Args:
+        chosen: what `options` returned.
+        shape: height, width and channels (1 or 3) that the images are brought to.
+    """
     data = datasets.load(chosen.dataset, chosen.data_dir)
-    drawn = np.random.default_rng(0).permutation(len(data.x_train))[: chosen.images]
-    tested = slice(FAST if chosen.fast else None)
+    drawn, tested = (  # some sets are sorted by class
+        np.random.default_rng(0).permutation(len(labels))[:count]
+        for labels, count in (
+            (data.y_train, chosen.images),
+            (data.y_test, FAST if chosen.fast else None),
+        )
+    )
     return dataclasses.replace(
         data,
         x_train=_shaped(data.x_train[drawn], shape),
@@ -114,5 +125,5 @@ def show(
     if chosen.json:
         budget = {name: getattr(chosen, name) for name in ("dataset", "images", "fast", "seed")}
         text = json.dumps({"run": budget, **figures}, indent=2)
-        files.write_whole(chosen.json, text.encode(), False)
+        files.write_whole(chosen.json, text.encode(), chosen.overwrite)
         console.print(f"Written: {chosen.json}", highlight=False)

@@ -85,7 +85,7 @@ def ways(dense: keras.Model, data: Any, epochs: int) -> Iterator[tuple[str, kera
 
     slim = tune(tfprune.BatchNormRegularizer(1e-4).apply(dense))
     small, _ = tfprune.shrink(slim, channels=HALF, importance="gamma")
-    yield "channels, Network Slimming", tune(tfprune.BatchNormRegularizer.remove(small))
+    yield "Network Slimming", tune(tfprune.BatchNormRegularizer.remove(small))
 
 
 def main() -> None:

@@ -66,9 +66,9 @@ def test_ways_to_prune_each_remove_half(example):
         assert found[name]["parameters"] == small == 6_386, name
         macs = 9 * (8 * 16**2 + 8 * 16 * 8**2 + 16 * 32 * 4**2) + 32 * 10
         assert found[name]["macs"] == macs, name
-    first, second, third = found["channels, Network Slimming"]["channels"]
+    first, second, third = found["Network Slimming"]["channels"]
     assert first + second + third == 56
-    assert found["channels, Network Slimming"]["parameters"] == (
+    assert found["Network Slimming"]["parameters"] == (
         9 * (first + first * second + second * third) + 4 * 56 + (third + 1) * 10
     )
 
@@ -120,23 +120,35 @@ def test_resnet18_channels_has_the_write_ups_counts(example):
 
 
 @pytest.mark.journey
-def test_images_are_brought_to_the_shape_of_an_example(run_python):
+def test_images_have_the_shape_of_an_example_and_all_classes(run_python):
     code = """
-import json, numpy as np, experiment
+import argparse, json, numpy as np, experiment
+from tfprune import datasets
 colours = np.full((2, 4, 4, 3), [0.1, 0.2, 0.6], "float32")
 grey = np.full((2, 8, 8, 1), 0.5, "float32")
 found = [experiment._shaped(colours, (17, 10, 1)), experiment._shaped(grey, (32, 32, 3))]
 halves = np.repeat([[[[0.0]], [[1.0]]]], 2, 2)
 found.append(experiment._shaped(halves.astype("float32"), (4, 2, 1)))
-print(json.dumps([[one.shape, one[0, :, 0].tolist()] for one in found]))
+shapes = [[one.shape, one[0, :, 0].tolist()] for one in found]
+images = np.zeros((1000, 2, 2, 1), "float32")
+labels = np.repeat(np.arange(10), 100)
+whole = datasets.Dataset("sorted", images, labels, images, labels, tuple("0123456789"), "made")
+datasets.load = lambda name, data_dir: whole
+chosen = argparse.Namespace(dataset="", data_dir=None, images=200, fast=True)
+part = experiment.load(chosen, (2, 2, 1))
+classes = [np.unique(y).size for y in (part.y_train, part.y_test)]
+print(json.dumps([shapes, classes, [len(part.x_train), len(part.x_test)]]))
 """
-    found = json.loads(run_python(code, PYTHONPATH=f"{FOLDER}{os.pathsep}{ROOT}"))
-    (mean_shape, mean), (three_shape, three), (_, ramp) = found
+    printed = run_python(code, PYTHONPATH=f"{FOLDER}{os.pathsep}{ROOT}")
+    shapes, classes, counts = json.loads(printed)
+    (mean_shape, mean), (three_shape, three), (_, ramp) = shapes
     assert mean_shape == [2, 17, 10, 1]
     assert mean == [[pytest.approx(0.3)]] * 17
     assert three_shape == [2, 32, 32, 3]
     assert three == [[0.5] * 3] * 32
     assert ramp == [[0.0], [0.25], [0.75], [1.0]]
+    assert counts == [200, 256]
+    assert classes == [10, 10], "of a set that is sorted by class"
 
 
 def test_the_readme_tells_of_each_example():
