@@ -205,3 +205,10 @@ def test_digits_load_without_tensorflow():
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     assert "1297 training" in ran.stdout
+
+
+def test_samples_are_taken_from_all_of_a_sorted_set():
+    np.testing.assert_array_equal(datasets.spaced(10, 4), [0, 2, 5, 7])
+    np.testing.assert_array_equal(datasets.spaced(3, 4), [0, 1, 2])
+    labels = np.repeat(np.arange(10), 1000)
+    assert np.bincount(labels[datasets.spaced(10_000, 2000)]).tolist() == [200] * 10

@@ -63,6 +63,16 @@ class Dataset:
         )
 
 
+def spaced(size: int, count: int) -> np.ndarray:
+    """Return `count` indices into `size` things, evenly spaced; all of them if there are no more.
+
+    Files of images may be sorted by class: the first of them would be of one class only.
+
+    Example: `spaced(10, 4)` is `[0, 2, 5, 7]`.
+    """
+    return np.arange(size) if count >= size else np.arange(count) * size // count
+
+
 def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
     """Load a set of images by name: "digits", "fashion_mnist", "mnist" or "cifar10".
 

@@ -27,6 +27,7 @@ from tfprune.comparison import QuickstartResult, Variant
 from tfprune.files import write_whole
 
 _MEASURED = 2000  # test images at most for each file: ten thousand take LiteRT minutes
+_CALIBRATION = 200  # training images that the ranges of int8 are taken from
 _FORMATS = {"float32": None, "float16": "float16", "dynamic": "dynamic", "int8": "int8"}
 _TFLITE_FILES = ("dense-float32.tflite", *(f"pruned-{name}.tflite" for name in _FORMATS))
 # Those of `tfprune report` are about a run, and go when it goes.
@@ -222,7 +223,7 @@ def _export_all(
     dense: keras.Model, pruned: keras.Model, data: datasets.Dataset, folder: pathlib.Path
 ) -> Iterator[Variant]:
     """Export the dense model and every form of the pruned one, and measure each file."""
-    samples = data.x_train[:200]
+    samples = data.x_train[datasets.spaced(len(data.x_train), _CALIBRATION)]
     yield _export(dense, folder / _TFLITE_FILES[0], "dense float32", data)
     for file, (name, quantize) in zip(_TFLITE_FILES[1:], _FORMATS.items(), strict=True):
         calibration = {"representative_data": samples} if quantize == "int8" else {}
@@ -235,10 +236,11 @@ def _export(
     model: keras.Model, path: pathlib.Path, name: str, data: datasets.Dataset, **options: Any
 ) -> Variant:
     exported = tfprune.export_tflite(model, path, overwrite=True, **options)
+    measured = datasets.spaced(len(data.x_test), _MEASURED)
     return Variant(
         name,
         path.name,
-        tflite_accuracy(path, data.x_test[:_MEASURED], data.y_test[:_MEASURED]),
+        tflite_accuracy(path, data.x_test[measured], data.y_test[measured]),
         exported.parameters,
         exported.parameters - sum(int(weight.zeros) for weight in exported.weights),
         exported.file_bytes,
