@@ -42,18 +42,15 @@ FAMILIES = (
     *("MobileNetV2", "MobileNetV3Small", "EfficientNetB0", "EfficientNetV2B0", "NASNetMobile"),
     "ConvNeXtTiny",
 )
-SIBLINGS = (
+LARGE = (
     *("VGG19", "DenseNet169", "MobileNetV3Large", "ResNet101", "ResNet101V2"),
     *("EfficientNetB1", "EfficientNetB2", "EfficientNetB3"),
     *("EfficientNetV2B1", "EfficientNetV2B2", "EfficientNetV2B3", "EfficientNetV2S"),
     *("ConvNeXtSmall", "ConvNeXtBase"),
-)
-GIANTS = (
     *("ResNet152", "ResNet152V2", "DenseNet201", "InceptionResNetV2", "NASNetLarge"),
     *("EfficientNetB4", "EfficientNetB5", "EfficientNetB6", "EfficientNetB7"),
     *("EfficientNetV2M", "EfficientNetV2L", "ConvNeXtLarge", "ConvNeXtXLarge"),
 )
-LARGE = (*SIBLINGS, *GIANTS)
 HEAVIEST = ("NASNetLarge", "EfficientNetV2L", "ConvNeXtLarge", "ConvNeXtXLarge")
 """Not two of them at once: up to 10 GB each."""
 EVERY = (*FAMILIES, *LARGE)
@@ -147,17 +144,25 @@ def _free():
 
 
 @pytest.fixture
-def one_at_a_time(tmp_path_factory):
-    """Return a context that one process of the test run enters at a time."""
+def apart(tmp_path_factory):
+    """Return (model's name, function, its arguments) -> None: it runs in a process of its own.
 
-    @contextlib.contextmanager
-    def locked():
-        # Processes of one run have folders side by side.
-        with (tmp_path_factory.getbasetemp().parent / "heaviest.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+    TensorFlow keeps what it once had of memory, 10 GB for the largest; an ended process does not.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    # Processes of one test run have folders side by side.
+    lock = tmp_path_factory.getbasetemp().parent / "heaviest.lock"
 
-    return locked()
+    def run(name, function, *arguments):
+        with contextlib.ExitStack() as stack:
+            if name in HEAVIEST:
+                fcntl.flock(stack.enter_context(lock.open("w")), fcntl.LOCK_EX)
+            process = stack.enter_context(
+                concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn)
+            )
+            process.submit(function, *arguments).result()
+
+    return run
 
 
 def test_no_model_is_left_out():
@@ -167,7 +172,7 @@ def test_no_model_is_left_out():
 
 
 def a_to_e(name):
-    """Assert the gates that need no training; return the model."""
+    """Assert the gates that need no training."""
     model = build(name)
     structure = read(model)
     x = images(model)
@@ -194,7 +199,6 @@ def a_to_e(name):
     found = coverage(structure)
     assert found >= FLOOR
     assert (made, structure.atoms.count, found) == CHANNELS[name]
-    return model
 
 
 def exactness(structure):
@@ -286,24 +290,17 @@ def test_lifecycle_of_families(name, tmp_path):
 
 
 @pytest.mark.slow_sweep
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", LARGE)
-def test_large_ones(name, tmp_path):
-    model = a_to_e(name)
-    if name in SIBLINGS:
-        replayed(model, tmp_path)
+def test_large_ones(name, apart):
+    apart(name, a_to_e, name)
 
 
 @pytest.mark.slow_sweep
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", LARGE)
-def test_lifecycle_of_large_ones(name, tmp_path, one_at_a_time):
-    # TensorFlow keeps what it once had of memory, 10 GB for the largest; an ended process does not.
-    spawn = multiprocessing.get_context("spawn")
-    with (
-        one_at_a_time if name in HEAVIEST else contextlib.nullcontext(),
-        concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as process,
-    ):
-        process.submit(eager_lifecycle, name, tmp_path).result()
+def test_lifecycle_of_large_ones(name, tmp_path, apart):
+    apart(name, eager_lifecycle, name, tmp_path)
 
 
 def eager_lifecycle(name, tmp_path):
