@@ -1,7 +1,9 @@
 """What happens to files: they are cut short, bits flip, values change, keys go."""
 
+import io
 import json
 import random
+import zipfile
 
 EXTREMES = (b"\x00" * 4, b"\xff" * 4, b"\xff\xff\xff\x7f", b"\x00\x00\x00\x80", b"\x01\x00\x00\x00")
 ODD = (
@@ -30,6 +32,21 @@ def damaged(content: bytes, rng: random.Random) -> bytes:
     for _ in range(rng.choice((1, 1, 2, 8, 32))):
         changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
     return bytes(changed)
+
+
+def changed_archive(content: bytes, rng: random.Random) -> bytes:
+    """Return a `.keras` file with another member in it, whole as an archive; or any damage."""
+    kind = rng.choice(("bytes", "config.json", "metadata.json", "model.weights.h5"))
+    if kind == "bytes":
+        return damaged(content, rng)
+    written = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as there, zipfile.ZipFile(written, "w") as here:
+        for name in there.namelist():
+            part = there.read(name)
+            if name == kind:
+                part = (damaged if name.endswith("h5") else changed_json)(part, rng)
+            here.writestr(name, part)
+    return written.getvalue()
 
 
 def changed_json(content: bytes, rng: random.Random) -> bytes:

@@ -3,6 +3,7 @@
 `TFPRUNE_MUTATIONS=2000` damages each file that often, from another seed than the usual few.
 """
 
+import json
 import os
 import random
 
@@ -16,7 +17,10 @@ from robustness import damage
 from tfprune import rules
 from tfprune.benchmarking.model import read_model
 from tfprune.cli import app
+from tfprune.search.record import Record
 from tfprune.sensitivity.result import load
+from tfprune.variants import data as given
+from tfprune.variants import model_file, record
 from tfprune.weightfiles import inspect_file
 
 L = keras.layers
@@ -64,8 +68,31 @@ def made(tmp_path_factory):
     return folder, model, (x, y)
 
 
-def readers(model, data):
+@pytest.fixture(scope="module")
+def recorded(made):
+    """The same with the records of a search and of an export beside, which take seconds."""
+    folder, model, (x, y) = made
+    searched = tfprune.search(
+        model, (x, y), 1.0, train=lambda pruned: None, trials=1, folder=folder / "search"
+    )
+    assert searched.trials[0].file
+    (folder / "search.json").write_bytes((folder / "search" / "search.json").read_bytes())
+    tfprune.export_variants(model, folder / "variants", "float32", runs=1)
+    (folder / "variants.json").write_bytes((folder / "variants" / "variants.json").read_bytes())
+    return made
+
+
+def readers(folder, model, data):
     """Return {name: (file, how it is damaged, what reads it)}."""
+
+    def model_of(path):
+        return model_file.load(model_file.check_file(path))
+
+    def trial(path):
+        content = (folder / "search.json").read_text("utf-8")
+        found = Record(path.parent, json.loads(content)["identity"], model)
+        return str(found.earlier(0)), found.usable(0, 0.5)
+
     return {
         "inspect": ("m.tflite", damage.damaged, inspect_file),
         "explain": ("m.tflite", damage.damaged, lambda path: str(tfprune.explain(path))),
@@ -86,16 +113,28 @@ def readers(model, data):
             damage.changed_json,
             lambda path: tfprune.sensitivity(model, data, (0.5, 0.9), record=path),
         ),
+        "search": ("search.json", damage.changed_json, trial),
+        "variants": (
+            "variants.json",
+            damage.changed_json,
+            lambda path: str(record.read(path.parent)),
+        ),
+        "data": ("d.npz", damage.damaged, given.read_evaluation),
+        "model": ("m.keras", damage.changed_archive, model_of),
+        "older model": ("m.h5", damage.damaged, model_of),
     }
 
 
-NAMES = ("inspect", "explain", "benchmark", "prune", "replay", "sensitivity", "record")
+QUICK = ("inspect", "explain", "benchmark", "prune", "replay", "sensitivity", "record", "data")
+RECORDS = ("search", "variants")
+MODELS = ("model", "older model")
+"""Each is read in a process of its own first."""
 
 
 def survive(made, tmp_path, name, count, seed):
     """Damage a file again and again; return how often it was refused, each time clearly."""
     folder, model, data = made
-    file, change, read = readers(model, data)[name]
+    file, change, read = readers(folder, model, data)[name]
     content, refused = (folder / file).read_bytes(), 0
     rng = random.Random(f"{name} {seed}")
     path = tmp_path / file
@@ -112,16 +151,17 @@ def survive(made, tmp_path, name, count, seed):
     return refused
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", QUICK)
 def test_some_damage(made, tmp_path, name):
     assert survive(made, tmp_path, name, 40, "few") >= 8
 
 
 @pytest.mark.journey
-@pytest.mark.parametrize("name", NAMES)
-def test_much_damage(made, tmp_path, name):
-    count = MUTATIONS or (150 if name in ("replay", "record") else 600)
-    assert survive(made, tmp_path, name, count, MUTATIONS) >= count // 5
+@pytest.mark.parametrize("name", [*QUICK, *RECORDS, *MODELS])
+def test_much_damage(recorded, tmp_path, name):
+    few = {"replay": 150, "record": 150} | dict.fromkeys(MODELS, 16)
+    count = MUTATIONS or few.get(name, 600)
+    assert survive(recorded, tmp_path, name, count, MUTATIONS) >= count // 5
 
 
 def run(*arguments):
