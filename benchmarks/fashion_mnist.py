@@ -15,6 +15,10 @@ As that leaves some layers denser, each level also has the multiplications with 
 zero and the bytes of the sparse float32 `.tflite` (as many zeros at random places stand in for a
 run's).
 
+`--average 0.99` lets Adam keep a running mean of the weights while it prunes (Keras's own
+`use_ema=True, ema_momentum=0.99`), which takes the place of the last step's weights. The statistics
+of norms belong to the last step, so that "norms anew" is the figure to read.
+
 `--library tfmot` runs the same budget through tfmot on tf_keras, which is how
 `results/fashion_mnist_tfmot.json` was made. tfprune runs on any Keras backend; TensorFlow need not
 be installed when `KERAS_BACKEND=jax`.
@@ -188,9 +192,10 @@ def network(keras: Any, width: float = 1.0, units: int = 1024) -> Any:
     )
 
 
-def compile_for(keras: Any, model: Any, learning_rate: Any) -> None:
+def compile_for(keras: Any, model: Any, learning_rate: Any, average: float | None = None) -> None:
+    mean = {} if average is None else {"use_ema": True, "ema_momentum": average}
     model.compile(
-        keras.optimizers.Adam(learning_rate),
+        keras.optimizers.Adam(learning_rate, **mean),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
@@ -264,7 +269,14 @@ def run_dense(library: Library, data: Data, seed: int) -> tuple[list[np.ndarray]
     }
 
 
-def run_level(library: Library, data: Data, seed: int, level: str, start: list[np.ndarray]) -> dict:
+def run_level(
+    library: Library,
+    data: Data,
+    seed: int,
+    level: str,
+    start: list[np.ndarray],
+    average: float | None = None,
+) -> dict:
     """Prune (or, for "dense", train on) from the dense weights of a seed; return the record."""
     started = time.perf_counter()
     model = network(library.keras, library.width)
@@ -273,7 +285,7 @@ def run_level(library: Library, data: Data, seed: int, level: str, start: list[n
     callbacks: list = []
     if level != "dense":
         model, callbacks = library.wrap(model, level, (EPOCHS - 1) * data.steps)
-    compile_for(library.keras, model, 5e-4)
+    compile_for(library.keras, model, 5e-4, average)
     fit(model, data, callbacks)
     plain = model if level == "dense" else library.strip(model)
     return {
@@ -350,6 +362,7 @@ def main() -> None:
         default="uniform",
         help="of `allocate`",
     )
+    parser.add_argument("--average", type=float, help="momentum of the weights' running mean")
     parser.add_argument("--steps-limit", type=int, help="steps in an epoch, for a trial")
     options = parser.parse_args()
 
@@ -364,6 +377,7 @@ def main() -> None:
         "network": NETWORK,
         "width": options.width,
         "zeros spread by": options.method,
+        "running mean of weights": options.average,
         "budget": f"{EPOCHS} dense epochs, then {EPOCHS} of pruning; batch {BATCH}, "
         f"{data.steps} steps an epoch; the script's first lines say the rest",
         "device": device(options.library),
@@ -388,7 +402,7 @@ def main() -> None:
         start, before = run_dense(library, data, seed)
         record(before)
         for level in levels:
-            record(run_level(library, data, seed, level, start))
+            record(run_level(library, data, seed, level, start, options.average))
     if figures["device"] == "tensorflow" and options.width == 1:
         cost_of_runs(runs)
         save(options.out, figures | {"accuracy": summarise(runs), "runs": runs})
