@@ -80,7 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", type=pathlib.Path, required=True, help="the IDX files")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--steps-limit", type=int, help="steps in an epoch, for a trial")
+    parser.add_argument("--steps-limit", type=int, help="steps in an epoch, for less time")
     parser.add_argument("--out", type=pathlib.Path, default=RESULTS / "channel_blocks.json")
     options = parser.parse_args()
 
@@ -102,6 +102,7 @@ def main() -> None:
     figures = {
         "what": __doc__.splitlines()[0],
         "environment": environment(),
+        "training images": len(data.x),
         "accuracy": {
             name: {"seeds": values, "mean": round(statistics.mean(values), 4)}
             for name, values in table.items()
