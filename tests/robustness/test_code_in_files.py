@@ -78,6 +78,42 @@ def test_no_module_is_imported_because_a_file_of_tf_keras_says_so(tmp_path, monk
     assert model_file.load(tmp_path / "good.keras").name == model.name
 
 
+def with_function(path, function):
+    """Write a file of tf_keras in which a layer calls a function of TensorFlow."""
+    import tensorflow as tf
+    import tf_keras
+
+    inputs = tf_keras.Input((4,))
+    outputs = tf_keras.layers.Dense(2)(tf.nn.relu6(inputs) + 1.0)
+    tf_keras.Model(inputs, outputs).save(path.with_name("good.keras"))
+    with (
+        zipfile.ZipFile(path.with_name("good.keras")) as good,
+        zipfile.ZipFile(path, "w") as bad,
+    ):
+        for name in good.namelist():
+            content = good.read(name)
+            if name == "config.json":
+                assert b'"nn.relu6"' in content
+                content = content.replace(b'"nn.relu6"', f'"{function}"'.encode())
+            bad.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize("function", ["io.write_file", "compat.v1.py_func", "raw_ops.WriteFile"])
+def test_no_function_of_tensorflow_acts_at_the_word_of_a_file(tmp_path, function):
+    path = with_function(tmp_path / "bad.keras", function)
+    with pytest.raises(ValueError, match=rf"would call tf\.{function}, .*nothing but calculation"):
+        model_file.load(path)
+
+
+@pytest.mark.parametrize("function", ["nn.relu6", "compat.v1.math.abs", "identity"])
+def test_functions_that_calculate_are_called(tmp_path, function):
+    import numpy as np
+
+    model = model_file.load(with_function(tmp_path / "fine.keras", function))
+    assert np.isfinite(model.predict(np.ones((2, 4), "float32"), verbose=0)).all()
+
+
 @pytest.mark.parametrize("content", [b"[]", b"{", b"\xff", b"[" * 100_000])
 def test_damaged_metadata(tmp_path, content):
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])

@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from tfprune.export import elsewhere
 from tfprune.family import require_family, room
 from tfprune.variants import model_config
 from tfprune.weightfiles import inspect_file
@@ -92,16 +93,15 @@ def load(path: pathlib.Path, compiled: bool = False) -> Any:
 
 def check_model(model: Any) -> None:
     """Raise unless this is a built model that can be exported here."""
-    kind = require_family(model, "a model, or the path of a .keras or .h5 file,")
+    require_family(model, "a model, or the path of a .keras or .h5 file,")
     if not hasattr(model, "predict"):
         raise ValueError(
             "Expected a model, not a layer: put it into `keras.Sequential([...])`. "
             f"Received: {model!r}"
         )
-    if kind == "keras" and keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            "Export needs Keras on the TensorFlow backend: set KERAS_BACKEND=tensorflow. "
-            f"Received: the backend {keras.backend.backend()!r}"
+    if elsewhere.is_needed(model):
+        raise elsewhere.another_backend(
+            "`export_variants`, unlike `export_tflite` and the command `tfprune export`,"
         )
     if not model.built:
         raise ValueError(
@@ -114,6 +114,14 @@ def _require_harmless(path: pathlib.Path, said: model_config.ModelConfig) -> Non
     """Raise if tf_keras would run what lies in the file, or import what it names."""
     if said.holds_code:
         raise _has_code(path)
+    functions = said.acting_functions()
+    if functions:
+        raise ValueError(
+            f"A layer in {str(path)!r} would call {', '.join(f'tf.{one}' for one in functions)}, "
+            "which may read or write files or run code, and nothing but calculation is done at the "
+            "word of a file. If you trust where it comes from, load it in Python and pass the "
+            f"model itself to the function of tfprune. Received: a file of Keras {said.version}"
+        )
     modules = said.foreign_modules()
     if modules:
         raise ValueError(
