@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -110,13 +111,30 @@ def _without_penalties(model: keras.Model) -> Iterator[None]:
             weight.regularizer = regularizer
 
 
+@contextlib.contextmanager
+def each_model_once() -> Iterator[None]:
+    """Spare the user TensorFlow's advice against tracing often: every model here is another one."""
+    logger = logging.getLogger("tensorflow")
+    logger.addFilter(_no_advice)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_no_advice)
+
+
+def _no_advice(record: logging.LogRecord) -> bool:
+    return "triggered tf.function retracing" not in str(record.msg)
+
+
 def evaluate(model: keras.Model, batches: Batches, judge: Judge) -> float:
     """Return the mean of a metric over the samples of all batches, in inference mode."""
     total, samples = 0.0, 0
     for batch in merged(batches):
         judge.require_labels(batch)
         inputs = batch.inputs if len(batch.inputs) > 1 else batch.inputs[0]
-        total += judge(batch, model.predict_on_batch(inputs)) * batch.size
+        with each_model_once():
+            outputs = model.predict_on_batch(inputs)
+        total += judge(batch, outputs) * batch.size
         samples += batch.size
     return total / samples
 

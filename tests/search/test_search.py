@@ -1,6 +1,7 @@
 """The search for the sparsest model inside a budget, with training that takes no time."""
 
 import json
+import logging
 
 import keras
 import numpy as np
@@ -199,3 +200,20 @@ def test_data_without_labels():
     model = network()
     with pytest.raises(ValueError, match="shows only against labels"):
         tfprune.search(model, data(model)[0], train=cut_only)
+
+
+def test_tensorflow_gives_no_advice_on_tracing(caplog):
+    model = network()
+    x, y = data(model)
+    logger = logging.getLogger("tensorflow")
+
+    def train(pruned):
+        cut_only(pruned)
+        logger.warning("triggered tf.function retracing")
+        logger.warning("something else")
+
+    tfprune.search(model, (x, y), 0.1, train=train, trials=3, between=(0.1, 0.9))
+    logger.warning("5 out of the last 5 calls triggered tf.function retracing")
+    said = [record.getMessage() for record in caplog.records]
+    assert sum("retracing" in line for line in said) == 1
+    assert said.count("something else") == 3

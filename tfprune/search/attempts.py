@@ -15,7 +15,7 @@ from tfprune import registry
 from tfprune.allocate import Allocation
 from tfprune.benchmarking import benchmark
 from tfprune.channels.batches import Batches
-from tfprune.evaluation import Judge, evaluate
+from tfprune.evaluation import Judge, each_model_once, evaluate
 from tfprune.export import export_tflite
 from tfprune.prune import prune
 from tfprune.search.engines import Choice
@@ -50,20 +50,7 @@ class Attempts:
 
     def trained(self, choice: Choice) -> tuple[Trial, keras.Model | None]:
         """Prune and train a model, and return it stripped; None if that failed."""
-        trial = Trial(
-            choice.spread.sparsity, None, None, None, False, UNMEASURED, settings=choice.settings
-        )
-        pruned = prune(self.model, choice.spread)
-        try:
-            returned = self.train(pruned)
-        except Exception as error:  # noqa: BLE001 -- whatever training raises must not end the search
-            return _failed(trial, error), None
-        # `return model.fit(...)` gives a History
-        trained = returned if isinstance(returned, keras.Model) else pruned
-        try:
-            return trial, strip_pruning(trained)
-        except _FAILURES as error:
-            return _failed(trial, error), None
+        return trained(self.model, self.train, choice)
 
     def judged(self, trial: Trial, made: keras.Model, spread: Allocation) -> Trial:
         """Measure a trained model: its value, its zeros and what it costs."""
@@ -72,7 +59,7 @@ class Attempts:
             reached, asked = _zeros(made, spread)
             cost = _cost(self.objective, made, reached)
         except _FAILURES as error:
-            return _failed(trial, error)
+            return failed(trial, error)
         return dataclasses.replace(
             trial,
             reached=reached,
@@ -84,7 +71,34 @@ class Attempts:
         )
 
 
-def _failed(trial: Trial, error: Exception) -> Trial:
+def trained(
+    model: keras.Model, train: Train, choice: Choice
+) -> tuple[Trial, keras.Model | None]:
+    """Prune and train a copy of a model, and return it stripped; None if that failed."""
+    trial = untried(choice)
+    pruned = prune(model, choice.spread)
+    try:
+        with each_model_once():
+            returned = train(pruned)
+    except Exception as error:  # noqa: BLE001 -- whatever training raises must not end the search
+        return failed(trial, error), None
+    # `return model.fit(...)` gives a History
+    made = returned if isinstance(returned, keras.Model) else pruned
+    try:
+        return trial, strip_pruning(made)
+    except _FAILURES as error:
+        return failed(trial, error), None
+
+
+def untried(choice: Choice) -> Trial:
+    """Return a trial of which only its settings are known."""
+    return Trial(
+        choice.spread.sparsity, None, None, None, False, UNMEASURED, settings=choice.settings
+    )
+
+
+def failed(trial: Trial, error: Exception) -> Trial:
+    """Return a trial that says why it has no value."""
     reason = f"{type(error).__name__}: {error}".splitlines()[0]
     return dataclasses.replace(trial, failure=reason)
 
