@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tfprune.cli import app
-from tfprune.variants import model_file
+from tfprune.variants import model_config, model_file
 
 
 def run(*arguments):
@@ -99,14 +99,45 @@ def with_function(path, function):
     return path
 
 
-@pytest.mark.parametrize("function", ["io.write_file", "compat.v1.py_func", "raw_ops.WriteFile"])
+@pytest.mark.parametrize("function", ["io.gfile.rmtree", "compat.v1.py_func", "write_file"])
 def test_no_function_of_tensorflow_acts_at_the_word_of_a_file(tmp_path, function):
     path = with_function(tmp_path / "bad.keras", function)
     with pytest.raises(ValueError, match=rf"would call tf\.{function}, .*nothing but calculation"):
         model_file.load(path)
 
 
-@pytest.mark.parametrize("function", ["nn.relu6", "compat.v1.math.abs", "identity"])
+def test_a_class_of_tensorflow_is_looked_at_too():
+    layer = {"class_name": "ClassMethod", "config": {"cls_symbol": "io.TFRecordWriter"}}
+    found = model_config.ModelConfig("2.21.0", {"config": {"layers": [layer]}})
+    assert found.acting_functions() == ["io.TFRecordWriter"]
+    layer["config"]["cls_symbol"] = "RaggedTensor"
+    assert not found.acting_functions()
+
+
+def test_an_older_file_deletes_nothing(tmp_path):
+    import h5py
+    import tf_keras
+
+    path, victim = tmp_path / "m.h5", tmp_path / "victim"
+    victim.mkdir()
+    inputs = tf_keras.Input((4,))
+    tf_keras.Model(inputs, tf_keras.layers.Dense(2)(inputs)).save(path)
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        trap = {"name": "trap", "trainable": True, "dtype": "float32"}
+        config["config"]["layers"].insert(1, {
+            "class_name": "TFOpLambda", "name": "trap",
+            "config": trap | {"function": "io.gfile.rmtree"},
+            "inbound_nodes": [["_CONSTANT_VALUE", -1, str(victim), {}]],
+        })  # fmt: skip
+        file.attrs["model_config"] = json.dumps(config)
+    done = run("count", path)
+    assert victim.is_dir()
+    assert done.exit_code == 1
+    assert "would call tf.io.gfile.rmtree" in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize("function", ["nn.relu6", "compat.v1.abs", "identity"])
 def test_functions_that_calculate_are_called(tmp_path, function):
     import numpy as np
 

@@ -14,20 +14,12 @@ import zipfile
 from collections.abc import Iterator
 from typing import Any
 
+from tfprune.variants.tensorflow_functions import calculates
+
 _CODE = "__lambda__"  # the class under which Keras 3 stores the code of a function
 _CODE_TYPES = ("function_type", "output_shape_type", "mask_type")  # tf_keras: "lambda" means code
-_OPS = ("TFOpLambda", "ClassMethod", "InstanceMethod", "InstanceProperty", "SlicingOpLambda")
-_CALCULATES = (
-    *("nn", "math", "linalg", "image", "signal", "strings", "bitwise", "random", "ragged"),
-    *("sparse", "sets", "quantization", "dtypes", "audio", "__operators__"),
-    *("keras.activations", "keras.backend", "keras.losses"),
-)
-"""Modules of TensorFlow whose functions do nothing but calculate."""
-_ACTS = (
-    *("print", "Print", "py_function", "py_func", "numpy_function", "load_library"),
-    *("load_op_library", "load_file_system_library", "Assert", "function"),
-)
-"""Functions that stand in no module, and do more than that."""
+_OF_TENSORFLOW = ("TFOpLambda", "SlicingOpLambda", "ClassMethod")
+_NAMES = ("function", "cls_symbol")  # under which these layers name what they call
 _KNOWN_MODULES = ("keras", "tf_keras", "tensorflow_model_optimization", "tfprune", "builtins")
 
 
@@ -72,22 +64,10 @@ class ModelConfig:
 
         `io.write_file` in the place of `nn.relu` is a layer that writes a file.
         """
-        named = {
-            str(one["config"]["function"])
-            for one in _mappings(self.config)
-            if one.get("class_name") in _OPS and isinstance(one.get("config"), dict)
-            if "function" in one["config"]
-        }
-        return sorted(name for name in named if not _calculates(name))
-
-
-def _calculates(function: str) -> bool:
-    """Tell whether a function of TensorFlow, "nn.relu" say, is known to do nothing else."""
-    name = function.removeprefix("compat.v1.").removeprefix("compat.v2.")
-    module, _, last = name.rpartition(".")
-    if not module:
-        return last not in _ACTS
-    return any(f"{module}.".startswith(f"{known}.") for known in _CALCULATES)
+        layers = [one for one in _mappings(self.config) if one.get("class_name") in _OF_TENSORFLOW]
+        configs = [one["config"] for one in layers if isinstance(one.get("config"), dict)]
+        named = {str(one[key]) for one in configs for key in _NAMES if key in one}
+        return sorted(name for name in named if not calculates(name))
 
 
 def read(path: pathlib.Path) -> ModelConfig:
