@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfprune import forecast, optimizers, train_function
+from tfprune import agreement, forecast, optimizers, train_function
 from tfprune.family import require_family
 from tfprune.states import StepCounter
 from tfprune.strip import pruned_layers, shortfalls
@@ -236,6 +236,7 @@ class UpdatePruningStep(FamilyCallback):
         found = pruned_layers(self._target)
         if found:
             self._counter.stop_waiting()
+            agreement.require_place(self._target)
             self._measure_run(found)  # before any layer follows a run that cannot begin
         self._layers = found
         for layer in self._layers:
@@ -247,6 +248,7 @@ class UpdatePruningStep(FamilyCallback):
             # known; doing that again changes nothing.
             self._checked[id(layer)] = step if layer.last_update_step == step else step - 1
         if self._layers:
+            agreement.require_same_state(self._target, self._layers)
             if not self._legacy:
                 self._trust()
                 self._note_iterations()

@@ -39,6 +39,13 @@ class Decision:
         return None if self.criterion is None else self.criterion.pattern
 
 
+def line(decision: Decision) -> str:
+    """Return one line that tells a decision from any other about the same layer."""
+    if decision.criterion is None:
+        return f"{decision.path}: dense ({decision.reason})"
+    return f"{decision.path}: {decision.schedule}, {decision.criterion}"
+
+
 _DECISIONS: weakref.WeakKeyDictionary[Any, tuple[Decision, ...]] = weakref.WeakKeyDictionary()
 
 

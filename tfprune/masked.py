@@ -9,6 +9,7 @@ from keras import ops
 
 from tfprune.criteria import Criterion
 from tfprune.gradients import GradientRecord
+from tfprune.placement import laid_out_like, whole
 from tfprune.schedules import PruningSchedule
 from tfprune.states import WeightState
 from tfprune.substitution import with_gradient
@@ -36,13 +37,15 @@ class MaskedWeight:
         self._prunable, self._criterion = prunable, criterion
         self.name, self.variable = prunable.name, prunable.variable
         name, shape = prunable.name.replace("/", "_"), prunable.variable.shape
-        self.mask = layer.add_weight(
-            name=f"{name}_mask", shape=shape, initializer="ones", dtype="bool", trainable=False
-        )
-        self.threshold = layer.add_weight(
-            name=f"{name}_threshold", shape=(), initializer="zeros", dtype="float32",
-            trainable=False,
-        )  # fmt: skip
+        with laid_out_like(prunable.variable):
+            self.mask = layer.add_weight(
+                name=f"{name}_mask", shape=shape, initializer="ones", dtype="bool", trainable=False
+            )
+        with laid_out_like(None):
+            self.threshold = layer.add_weight(
+                name=f"{name}_threshold", shape=(), initializer="zeros", dtype="float32",
+                trainable=False,
+            )  # fmt: skip
         self.record: GradientRecord | None = None
         if criterion.record is not None:
             self.record = GradientRecord(layer, name, shape, criterion.record, criterion.since)
@@ -95,7 +98,7 @@ class MaskedWeight:
         Raises:
             ValueError: the weight is not finite, or no gradient has been seen that is needed.
         """
-        mask, recorded = self.mask.numpy(), None
+        mask, recorded = whole(self.mask), None
         if self.record is not None and self._criterion.needs_gradients(mask):
             recorded = self.record.read()
             if recorded is None:
@@ -106,7 +109,7 @@ class MaskedWeight:
                     "the tape, with `training=True`"
                 )
         new, limit = self._criterion.mask(
-            self.variable.numpy(), mask, recorded, self._prunable.layout, schedule, step
+            whole(self.variable), mask, recorded, self._prunable.layout, schedule, step
         )
         if self._criterion.grows:
             self.apply()  # what comes in starts at zero, wherever momentum has moved it
@@ -126,10 +129,10 @@ class MaskedWeight:
 
     def state(self) -> WeightState:
         """Return the weight, masked, as numpy arrays."""
-        mask = self.mask.numpy()
+        mask = whole(self.mask)
         return WeightState(
             name=self.name,
-            weight=self.variable.numpy() * mask,
+            weight=whole(self.variable) * mask,
             mask=mask,
             threshold=float(self.threshold.numpy()),
             layout=self._prunable.layout,

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from tfprune import decisions, patterns, shares
+from tfprune import agreement, decisions, patterns, shares
 from tfprune import rules as rules_
 from tfprune.criteria import Criterion
 from tfprune.decisions import Decision
@@ -103,6 +103,7 @@ def prune_low_magnitude(
         _require_no_more(kwargs, "a list of layers")
         return _prune_list(list(to_prune), plan)
     keras_ = room(require_family(to_prune, "a layer, a list of layers, or a model"))
+    agreement.require_place(to_prune, wrapping=True)
     if keras_.is_model(to_prune):
         _require_no_more(kwargs, "a model")
         _require_graph(to_prune, keras_)
@@ -159,6 +160,7 @@ def prune(model: Any, rules: Any) -> Any:
             "`prune` takes a whole model; for one layer use `prune_low_magnitude(layer, ...)`. "
             f"Received: the layer {model.name!r}"
         )
+    agreement.require_place(model, wrapping=True)
     _require_graph(model, keras_)
     if isinstance(rules, numbers.Real) and not isinstance(rules, bool):
         chosen = decide(model, shares.usual_schedule(kind, rules))
@@ -216,6 +218,7 @@ def _prune_list(items: list, plan: Callable[[Any, str], _Plan]) -> list:
     results, made = [], []
     for layer in items:
         keras_ = room(require_family(layer, "a list of layers"))
+        agreement.require_place(layer, wrapping=True)
         decision = _decide(layer, layer.name, plan(layer, layer.name), keras_)
         made.append(decision)
         wrapped = None if decision.reason else (decision.schedule, decision.criterion)
@@ -247,6 +250,8 @@ def _require_any(model: Any, chosen: dict[int, Decision], keras_: Any) -> None:
 
 def _wrap_model(model: Any, chosen: dict[int, Decision], keras_: Any) -> Any:
     made = list(chosen.values())
+    # Variables are made on all workers together: different ones would never come to be.
+    agreement.require_same_rules(model, [decisions.line(decision) for decision in made])
     pruned = keras_.wrap_model(model, chosen)
     decisions.remember(pruned, made)
     _warn_of_skipped(made)

@@ -10,6 +10,7 @@ import numpy as np
 from tfprune.family import family, require_family, room
 from tfprune.layouts import Layout
 from tfprune.patterns import Block, Pattern
+from tfprune.placement import whole
 
 TOLERANCE = 0.005
 """A tie may leave a weight this far from its target."""
@@ -148,4 +149,4 @@ def stripped_weights(model: Any) -> list[np.ndarray]:
     layers = pruned_layers(model)
     own = {id(v) for layer in layers for v in layer.own_weights}
     with room(family(model) or "keras").masked(layers):
-        return [v.numpy() for v in model.weights if id(v) not in own]
+        return [whole(v) for v in model.weights if id(v) not in own]

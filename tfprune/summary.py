@@ -14,6 +14,7 @@ from rich.table import Table
 
 from tfprune import decisions, registry
 from tfprune.family import require_family
+from tfprune.placement import whole
 from tfprune.results import Result
 from tfprune.strip import pruned_layers
 
@@ -256,4 +257,4 @@ def _own_name(layer: Any) -> str:
 
 
 def _numpy(variable: Any) -> np.ndarray:
-    return np.asarray(variable.numpy() if hasattr(variable, "numpy") else variable)
+    return np.asarray(whole(variable) if hasattr(variable, "numpy") else variable)

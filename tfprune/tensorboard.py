@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfprune import custom_scalars, decisions
+from tfprune import custom_scalars, decisions, workers
 from tfprune.callbacks import FamilyCallback
 from tfprune.family import require_family, room
 from tfprune.registry import unique
@@ -36,7 +36,8 @@ class PruningSummaries(FamilyCallback):
 
     The tab "Custom Scalars" has a chart for each layer, what was reached on what was asked for.
 
-    Losses and metrics are written too, as by `keras.callbacks.TensorBoard`.
+    Losses and metrics are written too, as by `keras.callbacks.TensorBoard`. Of several workers the
+    chief writes.
 
     Args:
         log_dir: folder of the run; tfprune's own figures go to `metrics` in it.
@@ -89,6 +90,9 @@ class PruningSummaries(FamilyCallback):
         kind = require_family(model, "a model")
         self._model = self._target = model
         self._layers = []
+        if not workers.worker(model).is_chief:  # one run has one writer; all read the state
+            self._board, self._writer = FamilyCallback(), tf.summary.create_noop_writer()
+            return
         self._board = room(kind).tensorboard(self.log_dir, **self._arguments)
         self._board.set_model(model)
         if self._writer is None:

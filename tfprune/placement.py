@@ -1,0 +1,47 @@
+"""Weights that devices or processes share, and where their masks lie: `keras.distribution`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+
+@contextlib.contextmanager
+def laid_out_like(weight: Any) -> Iterator[None]:
+    """Give variables made in here the layout of a weight; None keeps them whole on every device.
+
+    Under `keras.distribution.ModelParallel` layouts are found by the path of a variable, and that
+    of a mask is another than its weight's.
+
+    Args:
+        weight: a variable with a layout of its own.
+    """
+    over = keras.distribution.distribution()
+    if not isinstance(over, keras.distribution.ModelParallel):
+        yield
+        return
+    layouts = keras.distribution.LayoutMap(over.device_mesh)
+    if weight is not None:
+        layouts[".*"] = over.get_variable_layout(weight)
+    like = keras.distribution.ModelParallel(
+        layout_map=layouts, batch_dim_name=over.batch_dim_name, auto_shard_dataset=False
+    )
+    with like.scope():
+        yield
+
+
+def whole(variable: Any) -> np.ndarray:
+    """Return the value of a variable, put together from all processes if they share it.
+
+    All processes must ask for it then.
+    """
+    value = getattr(variable, "value", variable)
+    if getattr(value, "is_fully_addressable", True) or value.is_fully_replicated:
+        return variable.numpy()
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(value, tiled=True))
