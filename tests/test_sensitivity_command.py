@@ -52,3 +52,8 @@ def test_bad_input_is_one_line_and_exit_code_1(files, tmp_path):
     wrong = call(folder / "model.keras", "--data", folder / "test.npz", "--level", 1.5)
     assert wrong.exit_code == 1
     assert call(folder / "model.keras").exit_code == 2
+    np.savez(tmp_path / "words.npz", x=np.array([["a"] * 4] * 3), y=np.zeros(3))
+    words = call(folder / "model.keras", "--data", tmp_path / "words.npz")
+    assert words.exit_code == 1
+    assert isinstance(words.exception, SystemExit), "no traceback"
+    assert "must be an array of numbers" in words.output

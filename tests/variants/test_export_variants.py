@@ -460,4 +460,4 @@ def test_no_variant_can_be_made(tmp_path, measured):
     model = dense(np.full((16, 64), np.nan), name="broken")
     with pytest.raises(ValueError, match=r"float32, float16: .*NaN"):
         tfprune.export_variants(model, tmp_path, "float32,float16")
-    assert names_in(tmp_path) == ["variants.json"]
+    assert not names_in(tmp_path), "nothing stands in the way of the next try"

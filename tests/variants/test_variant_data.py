@@ -99,6 +99,22 @@ def test_damaged_files(tmp_path, content):
     assert "data.npz" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("place", "damage"),
+    [
+        (b"'shape': (", b"'shape': \""),  # a string without an end
+        (b"PK\1\2-\3-\0\0\0\0\0", b"PK\1\2-\3-\0\0\0c\0"),  # an unknown compression
+    ],
+)
+def test_bytes_that_numpy_stumbles_over(tmp_path, place, damage):
+    path = saved(tmp_path, x=X, y=Y)
+    content = path.read_bytes()
+    assert place in content
+    path.write_bytes(content.replace(place, damage, 1))
+    with pytest.raises(ValueError, match=r"damaged.*Received: "):
+        evaluated(path)
+
+
 def test_files_of_another_kind(tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist"):
         calibrated(tmp_path / "no.npz")

@@ -199,7 +199,12 @@ def _row(
 def _nothing_measured(rows: Sequence[FileBenchmark], device: str) -> str:
     reasons = "; ".join(f"{row.path!r}: {row.failure}" for row in rows)
     files = "The file" if len(rows) == 1 else "None of the files"
-    return f"{files} could{'' if len(rows) > 1 else ' not'} be measured in {device}. {reasons}"
+    return (
+        f"{files} could{'' if len(rows) > 1 else ' not'} be measured in {device}. {reasons}. "
+        "A file that another runtime does not load either is damaged, or made by a newer "
+        "converter: write it again with `export_tflite`, which runs what it writes. "
+        f"Received: {', '.join(repr(row.path) for row in rows)}"
+    )
 
 
 def _silent(text: str) -> None:

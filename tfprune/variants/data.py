@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import struct
 import sys
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -16,7 +18,12 @@ import numpy as np
 from tfprune.export import calibration
 from tfprune.export.interface import Arrays, Interface
 
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, KeyError)
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, KeyError, TypeError),
+    *(NotImplementedError, tokenize.TokenError, SyntaxError, struct.error, MemoryError),
+    *(OverflowError, RuntimeError),
+)
+"""What numpy and zipfile raise for bytes that are no archive of arrays."""
 _LABELS = "y"
 
 

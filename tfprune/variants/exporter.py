@@ -161,6 +161,8 @@ def export_variants(
             result = _with_row(result, row, wanted)
             record.write(folder, Record(identity, None, False, result))
             steps.finish()
+        if not resume and not any(row.done for row in result.rows):
+            (folder / record.NAME).unlink()  # else it would stand in the way of the next try
         _check_any(result)
         steps.begin("measuring latency and memory")
         setup = measurement.Setup(runtime, threads, runs, _shapes(work))
@@ -233,7 +235,10 @@ def _check_any(result: VariantsResult) -> None:
         f"{', '.join(row.name for row in result.rows if row.reason == reason)}: {reason}"
         for reason in reasons
     )
-    raise ValueError(f"No variant of {result.model!r} could be made. {told}")
+    raise ValueError(
+        f"No variant of {result.model!r} could be made. {told} "
+        f"Received: variants={[row.name for row in result.rows]}"
+    )
 
 
 def _shapes(work: Work) -> dict[str, tuple[int, ...]]:

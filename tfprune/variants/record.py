@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -118,10 +119,11 @@ def read(folder: str | os.PathLike) -> Record | None:
         parts = {name: figures.pop(name) for name in ("identity", "measurement", "complete")}
         return restored(Record, {**parts, "result": figures})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        fault = textwrap.shorten(f"{type(error).__name__}: {error}", 200)
         raise ValueError(
             f"{str(path)!r} is damaged, or of another version or program, so no run can go on from "
-            f"it. Start anew with `overwrite=True` (`--overwrite`). Received: {error!r}"
-        ) from error
+            f"it. Start anew with `overwrite=True` (`--overwrite`). Received: {fault}"
+        ) from None
 
 
 def reusable(
