@@ -3,7 +3,9 @@
 import json
 
 import pytest
+import searching
 
+import tfprune
 from tfprune.benchmarking import BenchmarkResult
 from tfprune.benchmarking.cpu import Cpu
 from tfprune.benchmarking.result import FileBenchmark
@@ -92,6 +94,16 @@ def search():
     )
     reason = "the sparsest inside the budget"
     return SearchResult("sparsity", "accuracy", 0.91, 0.02, trials, 0, True, reason, None, None)
+
+
+@pytest.fixture(scope="session")
+def searched(tmp_path_factory):
+    """The folder that a search by bisection leaves, and its result."""
+    folder = tmp_path_factory.mktemp("search")
+    model = searching.network()
+    data = searching.data(model)
+    result = tfprune.search(model, data, 0.05, train=searching.cut_only, trials=2, folder=folder)
+    return folder, result
 
 
 @pytest.fixture(scope="session")

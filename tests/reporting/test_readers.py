@@ -69,8 +69,9 @@ def test_sensitivity_says_in_words_what_its_heat_map_shows(sensitivity):
 def test_search_and_variants(search, variants):
     found = items(search, "search")
     assert pairs_of(found) == {"accuracy": (0.91, 0.9)}
-    assert skipped(found) == {"trial 3: failed": "out of memory"}
+    assert skipped(found) == {"trial 3: no figures": "out of memory"}
     found = items(variants, "variants")
+    assert all(before is None for before, _ in pairs_of(found).values())
     assert pairs_of(found)["file_bytes"] == (None, 4096)
     assert skipped(found) == {"variant int8: left out": "there are no calibration data"}
     assert Origin("keras", "3.15.1", "here") in found
@@ -143,5 +144,23 @@ def test_texts_of_figures():
     assert texts.size("infinite") == texts.digits("infinite") == "infinite"
     assert texts.digits(float("nan")) == "nan"
     assert texts.count(None) == "–"
-    assert texts.ratio(0, 4) == "–"
-    assert texts.ratio(2, 5) == "2.5 times more"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        (13.1, 12.6, "4 % less"),
+        (10.0, 9.96, "the same"),
+        (10.0, 10.04, "the same"),
+        (1000, 993, "0.7 % less"),
+        (1000, 1240, "24 % more"),
+        (100, 67, "33 % less"),
+        (3, 2, "1.5 times less"),
+        (2, 5, "2.5 times more"),
+        (5, 600, "120 times more"),
+        (4, 4, "the same"),
+        (0, 4, "–"),
+    ],
+)
+def test_changes_are_told_in_per_cent_below_one_and_a_half_times(before, after, told):
+    assert texts.ratio(before, after) == told

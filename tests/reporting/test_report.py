@@ -1,8 +1,10 @@
 """The page as a whole: what it holds, where it is written, and when it is not."""
 
+import dataclasses
 import html.parser
 import json
 import re
+import shutil
 
 import pytest
 from typer.testing import CliRunner
@@ -14,6 +16,7 @@ from tfprune.reporting.reporter import report as write
 
 from .conftest import NASTY
 
+SUMMARY = {"name": "small", "rows": [], "parameters": 100, "nonzero": 50}
 VOID = {"meta", "link", "source", "img", "br"}
 
 
@@ -157,15 +160,132 @@ def test_bad_input(tmp_path, search):
 def test_what_cannot_be_drawn_is_a_note(tmp_path, search):
     damaged = {**search.to_dict(), "max_drop": "much"}  # a number less a text, in the plot only
     (tmp_path / "search.json").write_text(json.dumps(damaged))
+    (tmp_path / "summary.json").write_text(json.dumps(SUMMARY))
     done = write(tmp_path)
-    assert done.sections == ("Versions and seeds",)
+    assert done.sections == ("Before and after", "Versions and seeds")
     assert ["search.json looks like" in note for note in done.notes] == [True]
 
 
-def test_an_empty_folder_says_what_could_be_shown(tmp_path):
+def test_what_is_not_there_is_said(tmp_path):
+    (tmp_path / "summary.json").write_text(json.dumps(SUMMARY))
     done = write(tmp_path)
-    assert done.sections == ("Versions and seeds",)
-    assert len(done.missing) == len(pages.HOW)
+    assert done.sections == ("Before and after", "Versions and seeds")
+    assert [name for name, _ in done.missing] == list(pages.HOW)[1:]
+
+
+@pytest.mark.parametrize("foreign", [None, '{"name": "foreign"}', "{"])
+def test_a_folder_without_a_run_is_an_error_and_nothing_is_written(tmp_path, foreign):
+    if foreign is not None:
+        (tmp_path / "package.json").write_text(foreign)
+    before = sorted(tmp_path.iterdir())
+    ran = CliRunner().invoke(cli.app, ["report", str(tmp_path)])
+    assert ran.exit_code == 1
+    said = " ".join(ran.output.split())
+    for looked_for in ("*.json", "TensorBoard events", "model.keras", "*.tflite", "Received"):
+        assert looked_for in said
+    assert ("package.json" in said) == (foreign is not None)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def tables_of(path):
+    """Return the rows of the tables of a page in Markdown, by caption."""
+    parts = re.findall(r"(?ms)^\*\*(.*?)\*\*\n\n(.*?)(?:\n\n|\Z)", path.read_text("utf-8"))
+    rows = [[[c.strip() for c in r.split("|")[1:-1]] for r in t.split("\n")] for _, t in parts]
+    return {caption: held for (caption, _), held in zip(parts, rows, strict=True)}
+
+
+def test_a_search_is_told_by_its_folder_once(searched, tmp_path):
+    folder, result = searched
+    done = write(folder, out=tmp_path / "page.html")
+    assert done.sections[:2] == ("Before and after", "Search")
+    assert done.notes == ()
+    tables = tables_of(tmp_path / "page.md")
+    compared = {row[0]: row[1:3] for row in tables["Before and after pruning"]}
+    chosen = result.trials[result.best]
+    assert compared["accuracy"] == [f"{v:.1%}".replace("%", " %") for v in (1.0, chosen.value)]
+    total, zeros = 563, round(chosen.reached * 520)  # 10x40 + 40x3 weights, and 43 biases
+    assert compared["nonzero parameters"][0] == str(total)
+    assert int(compared["nonzero parameters"][1]) <= total - zeros
+    (caption,) = [caption for caption in tables if "may fall by" in caption]
+    assert len(tables[caption]) == 2 + len(result.trials)
+    text = (tmp_path / "page.md").read_text("utf-8")
+    assert "Curve of accuracy over zeros for 2 trials" in text
+
+    # Saved beside it, and handed over: told once more by neither, and nothing is "not read".
+    result.to_json(folder / "result.json")
+    done = write(folder, results=[result], out=tmp_path / "again.html")
+    assert done.notes == ()
+    again = (tmp_path / "again.md").read_text("utf-8")
+    assert again.count("Curve of accuracy") == again.count("may fall by") == 1
+    (folder / "result.json").unlink()
+
+
+def test_of_a_search_that_went_on_the_longer_account_is_shown(searched, tmp_path):
+    folder, result = searched
+    earlier = {**result.to_dict(), "trials": result.to_dict()["trials"][:1], "best": 0}
+    (tmp_path / "run" / "search").mkdir(parents=True)
+    (tmp_path / "run" / "earlier.json").write_text(json.dumps(earlier))
+    shutil.copy(folder / "search.json", tmp_path / "run" / "search")
+    write(tmp_path / "run", out=tmp_path / "page.html")
+    text = (tmp_path / "page.md").read_text("utf-8")
+    assert "(search/search.json)" in text
+    assert "earlier.json" not in text
+    other = {**earlier, "max_drop": 0.5}  # another budget: another search
+    (tmp_path / "run" / "earlier.json").write_text(json.dumps(other))
+    write(tmp_path / "run", out=tmp_path / "page.html", overwrite=True)
+    text = (tmp_path / "page.md").read_text("utf-8")
+    assert text.count("Curve of accuracy") == 2
+
+
+def test_trials_without_figures_are_named(searched, tmp_path):
+    record = json.loads((searched[0] / "search.json").read_text())
+    record["trials"][1] |= {"value": None, "reached": None, "cost": None, "failure": "out of it"}
+    (tmp_path / "search.json").write_text(json.dumps(record))
+    write(tmp_path)
+    text = (tmp_path / "report.md").read_text("utf-8")
+    assert "| trial 2: no figures | out of it | search.json |" in text
+    assert "1 (chosen)" in text
+
+
+def test_a_damaged_record_is_a_note(searched, tmp_path):
+    record = json.loads((searched[0] / "search.json").read_text())
+    record["trials"][0]["sparsity"] = "much"
+    (tmp_path / "search.json").write_text(json.dumps(record))
+    (tmp_path / "summary.json").write_text(json.dumps(SUMMARY))
+    (note,) = write(tmp_path).notes
+    assert "search.json looks like" in note
+
+
+def test_of_an_export_the_keras_model_is_compared_with_the_chosen_file(variants, tmp_path):
+    rows = [
+        dataclasses.replace(variants.rows[0], accuracy=0.895, median_ms=0.5),
+        variants.rows[1],
+    ]
+    measured = dataclasses.replace(variants, rows=tuple(rows), conditions=("AMD EPYC",))
+    measured.to_json(tmp_path / "variants.json")
+    done = write(tmp_path)
+    assert done.sections == (
+        *("Exported files", "Latency, memory and energy"),
+        *("Skipped, and why", "Versions and seeds"),
+    )
+    missing = dict(done.missing)
+    assert "Latency, memory and energy" not in missing
+    assert "tfprune benchmark" in missing["Energy"]
+    tables = tables_of(tmp_path / "report.md")
+    (chosen,) = [caption for caption in tables if "chosen file" in caption]
+    assert tables[chosen][2:] == [["accuracy", "90.0 %", "89.5 %", "-0.5 points"]]
+    assert "–" not in str(tables[chosen])
+    assert "| float32 | 0.5 ms |" in (tmp_path / "report.md").read_text("utf-8")
+
+
+def test_an_export_without_evaluation_compares_nothing(variants, tmp_path):
+    rows = (dataclasses.replace(variants.rows[0], accuracy=None, median_ms=None),)
+    dataclasses.replace(variants, rows=rows, baseline=None).to_json(tmp_path / "variants.json")
+    done = write(tmp_path)
+    assert "Before and after" not in done.sections
+    assert "Latency, memory and energy" in dict(done.missing)
+    assert "Energy" not in dict(done.missing)
+    assert "chosen file" not in (tmp_path / "report.md").read_text("utf-8")
 
 
 def test_the_command(run_dir, tmp_path):

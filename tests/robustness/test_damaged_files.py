@@ -6,6 +6,7 @@
 import json
 import os
 import random
+import shutil
 
 import keras
 import numpy as np
@@ -202,6 +203,7 @@ def test_every_command_refuses_what_is_cut_short(made, tmp_path, file):
 def test_a_report_takes_damaged_results_for_notes(made, tmp_path, name):
     rng = random.Random(name)
     content = (made[0] / name).read_bytes()
+    shutil.copy(made[0] / "m.tflite", tmp_path)  # of damaged files alone there is no report
     for _ in range(8):
         (tmp_path / name).write_bytes(damage.changed_json(content, rng))
         assert tfprune.report(tmp_path, overwrite=True).html

@@ -12,6 +12,7 @@ import numpy as np
 
 from tfprune.reporting.items import Picture
 
+_STEPS = 4  # between ticks: long names leave no room for more
 WIDTH = 5.0  # inches: what stays readable on a phone, where the page scales it down
 _SHARED = {
     "figure.facecolor": "none",
@@ -59,8 +60,22 @@ def _address(
         warnings.filterwarnings("ignore", "Glyph .* missing")
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         draw(figure)
+        _fix_ticks(figure)
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _fix_ticks(figure: Any) -> None:
+    """Let ticks depend on the values alone.
+
+    Those that matplotlib chooses by the length of an axis change while the layout makes room for
+    their labels, and the last label may then stick out of the picture.
+    """
+    from matplotlib.ticker import AutoLocator, MaxNLocator
+
+    for axes in figure.axes:
+        if isinstance(axes.xaxis.get_major_locator(), AutoLocator):
+            axes.xaxis.set_major_locator(MaxNLocator(_STEPS))
 
 
 def bars(

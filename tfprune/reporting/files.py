@@ -7,7 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tfprune.reporting.drawing import bars
-from tfprune.reporting.items import SPEED, VARIANTS, Item, Origin, Pair, Remark, Skipped, Table
+from tfprune.reporting.items import (
+    ENERGY,
+    SPEED,
+    VARIANTS,
+    Item,
+    Origin,
+    Pair,
+    Picture,
+    Remark,
+    Skipped,
+    Table,
+)
 from tfprune.reporting.texts import (
     count,
     digits,
@@ -16,6 +27,7 @@ from tfprune.reporting.texts import (
     milliseconds,
     percent,
     plain,
+    points,
     size,
 )
 
@@ -44,24 +56,25 @@ def variants(figures: Figures, source: str) -> Iterator[Item]:
     done = [row for row in figures["rows"] if row["state"] == "done"]
     best = next((row for row in done if row["name"] == figures["best"]), None)
     if best is not None:
-        told = f"{source}: the Keras model, {best['name']}"
-        yield Pair("accuracy", figures["baseline"], best["accuracy"], told)
+        # The Keras model may be pruned already: it is no "before".
         for key, name in (
-            *(("file_bytes", "file_bytes"), ("gzip_bytes", "gzip_bytes")),
-            *(("memory", "peak_memory_bytes"), ("latency", "median_ms")),
+            *(("accuracy", "accuracy"), ("file_bytes", "file_bytes")),
+            *(("gzip_bytes", "gzip_bytes"), ("memory", "peak_memory_bytes")),
+            ("latency", "median_ms"),
         ):
             yield Pair(key, None, best[name], f"{source}: {best['name']}")
     cells = tuple(
         (
             str(row["name"]) + (" (best)" if row is best else ""),
             *(size(row["file_bytes"]), size(row["gzip_bytes"]), percent(row["sparsity"])),
-            *(percent(row["accuracy"]), milliseconds(row["median_ms"])),
-            *(size(row["peak_memory_bytes"]), plain(row["kernels"])),
+            *(percent(row["accuracy"]), plain(row["kernels"])),
         )
         for row in done
     )
-    columns = ("variant", "file", "gzip", "zeros", "accuracy", "latency", "memory", "on phones")
-    yield Table(VARIANTS, f"Variants of {figures['model']} ({source})", columns, cells, 6)
+    columns = ("variant", "file", "gzip", "zeros", "accuracy", "on phones")
+    yield Table(VARIANTS, f"Variants of {figures['model']} ({source})", columns, cells, 4)
+    if best is not None:
+        yield from _against_keras(figures, best, source)
     yield from _sizes([(r["name"], r["file_bytes"], r["gzip_bytes"]) for r in done], source)
     yield Remark(
         VARIANTS, f"Best by {figures['objective']}: {plain(figures['best'])}. {figures['choice']}"
@@ -69,10 +82,38 @@ def variants(figures: Figures, source: str) -> Iterator[Item]:
     for row in figures["rows"]:
         if row["state"] != "done":
             yield Skipped(f"variant {row['name']}: {row['state']}", plain(row["reason"]), source)
-    for text in figures["conditions"]:
-        yield Remark(VARIANTS, str(text))
+    yield from _measured(figures, done, source)
     for name, version in figures["versions"].items():
         yield Origin(str(name), plain(version), source)
+
+
+def _against_keras(figures: Figures, best: Figures, source: str) -> Iterator[Item]:
+    """Yield what the chosen file does as the Keras model does it; nothing that is not known."""
+    known = figures["baseline"], best["accuracy"]
+    if all(map(is_number, known)):
+        columns = ("figure", "Keras model", str(best["name"]), "change")
+        row = (str(figures["metric"]), *map(percent, known), points(*known))
+        caption = f"The Keras model and the chosen file, {best['name']} ({source})"
+        yield Table(VARIANTS, caption, columns, (row,), 3)
+
+
+def _measured(figures: Figures, done: Sequence[Figures], source: str) -> Iterator[Item]:
+    """Yield latency and memory of the variants that ran, and under which conditions."""
+    ran = [row for row in done if is_number(row["median_ms"])]
+    section = SPEED if ran else VARIANTS
+    for text in figures["conditions"]:
+        yield Remark(section, str(text))
+    if ran:
+        cells = tuple(
+            (
+                *(str(row["name"]), milliseconds(row["median_ms"])),
+                size(row["peak_memory_bytes"]),
+            )
+            for row in ran
+        )
+        columns = ("variant", "median latency", "peak memory")
+        yield Table(SPEED, f"Variants of {figures['model']} ({source})", columns, cells, 2)
+        yield _latencies([str(row["name"]) for row in ran], [row["median_ms"] for row in ran])
 
 
 def export(figures: Figures, source: str) -> Iterator[Item]:
@@ -142,16 +183,13 @@ def benchmark(figures: Figures, source: str) -> Iterator[Item]:
         )
         for name, row in zip(names, rows, strict=True)
     )
-    columns = ("file", "median", "5 to 95 %, ms", "faster", "load", "memory", "energy")
+    columns = ("file", "median", "5 to 95 %, ms", "faster", "load", "memory", ENERGY)
     yield Table(SPEED, f"{figures['device']} ({source})", columns, cells, 6)
     ran = [
         (n, r["median_ms"]) for n, r in zip(names, rows, strict=True) if is_number(r["median_ms"])
     ]
     if ran:
-        told = ", ".join(f"{name} {milliseconds(value)}" for name, value in ran)
-        alt = f"Bars: median latency of each file. {told}."
-        series = {"latency": [value for _, value in ran]}
-        yield bars(SPEED, alt, [name for name, _ in ran], series, "median latency, ms")
+        yield _latencies([name for name, _ in ran], [value for _, value in ran])
     for name, row in zip(names, rows, strict=True):
         if row["failure"]:
             yield Skipped(f"{name}: not measured", str(row["failure"]), source)
@@ -162,6 +200,14 @@ def benchmark(figures: Figures, source: str) -> Iterator[Item]:
         yield Remark(SPEED, str(note))
     for name, version in figures["versions"].items():
         yield Origin(str(name), plain(version), source)
+
+
+def _latencies(names: Sequence[str], values: Sequence[float]) -> Picture:
+    told = ", ".join(
+        f"{name} {milliseconds(value)}" for name, value in zip(names, values, strict=True)
+    )
+    alt = f"Bars: median latency of each file. {told}."
+    return bars(SPEED, alt, names, {"latency": values}, "median latency, ms")
 
 
 def _spread(low: Any, high: Any) -> str:

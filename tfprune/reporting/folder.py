@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tfprune.reporting import readers, training
+from tfprune.reporting import readers, training, trials
 from tfprune.reporting.items import VARIANTS, Item, Table
 from tfprune.reporting.kinds import kind_of
 from tfprune.reporting.texts import percent, size
 from tfprune.weightfiles import inspect_file
 
 _LARGEST = 64 * 1024**2  # bytes of a JSON file; results have some hundred thousand at most
-_ORDER = ("shrink", "quickstart", "benchmark", "variants", "search", "count", "summary")
+_ORDER = ("shrink", "quickstart", "benchmark", "variants", "search", "trials", "count", "summary")
+_SEARCHES = ("search", "trials")
 PRUNED, DENSE = ("model.keras", "pruned.keras"), ("dense.keras",)
 
 
@@ -57,13 +58,24 @@ def check_folder(run_dir: Any) -> pathlib.Path:
     return folder
 
 
-def read(folder: pathlib.Path) -> Found:
-    """Read what the page can show; what is foreign or damaged becomes a note."""
-    found = Found()
-    results = list(_results(folder, found.notes))
-    results.sort(key=lambda one: _ORDER.index(one[0]) if one[0] in _ORDER else len(_ORDER))
+def read(folder: pathlib.Path, beside: Sequence[Mapping[str, Any]] = ()) -> Found:
+    """Read what the page can show; what is foreign or damaged becomes a note.
+
+    Args:
+        folder: of the run.
+        beside: results that the page shows anyway: a search among them is not shown once more.
+    """
+    found = Found(pruned=_first(folder, PRUNED), dense=_first(folder, DENSE))
+    results = sorted(_results(folder, found.notes), key=_place)
+    searches = [figures for figures in beside if kind_of(figures) == "search"]
     for kind, figures, source in results:
         try:
+            if kind in _SEARCHES:  # a search keeps a record, and its result may be saved beside it
+                search = figures if kind == "search" else trials.result_of(figures)
+                if any(trials.same(search, other) for other in searches):
+                    continue
+                found.pruned = found.pruned or _chosen(folder / source, search)
+                searches.append(search)
             found.items += readers.read(kind, figures, source)
         except readers.DAMAGE as error:
             found.notes.append(
@@ -73,9 +85,25 @@ def read(folder: pathlib.Path) -> Found:
     known = {name for _, figures, _ in results for name in _files(figures)}
     rest = [path for path in sorted(folder.glob("*.tflite")) if path.name not in known]
     found.items += list(_exported(rest, found.notes))
-    found.pruned = _first(folder, PRUNED)
-    found.dense = _first(folder, DENSE)
     return found
+
+
+def _place(result: tuple[str, Any, str]) -> tuple[int, int]:
+    """Return where a result stands: by its kind, and of searches the one first that knows most."""
+    kind, figures, _ = result
+    if kind not in _SEARCHES:
+        return (_ORDER.index(kind) if kind in _ORDER else len(_ORDER)), 0
+    known = figures["trials"]
+    return _ORDER.index("search"), -len(known) if isinstance(known, list) else 0
+
+
+def _chosen(file: pathlib.Path, search: Mapping[str, Any]) -> pathlib.Path | None:
+    """Return the model that a search chose, if it lies beside the file that tells of it."""
+    if search["best"] is None:
+        return None
+    name = search["trials"][search["best"]]["file"]
+    path = file.parent / pathlib.PurePath(name).name
+    return path if name and path.is_file() else None
 
 
 def _results(folder: pathlib.Path, notes: list[str]) -> Iterator[tuple[str, Any, str]]:

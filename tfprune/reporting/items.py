@@ -14,6 +14,9 @@ SPEED = "Latency, memory and energy"
 SEARCH = "Search"
 OTHER = "Other results"
 
+ENERGY = "energy"
+"""The column of a table of speeds by which one tells that energy was asked for."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Pair:

@@ -12,6 +12,7 @@ KEYS: dict[str, frozenset[str]] = {
     "sensitivity": frozenset({"metric", "dense", "sparsities", "weights", "samples"}),
     "shrink": frozenset({"params_before", "params_after", "macs_before", "layers", "history"}),
     "search": frozenset({"objective", "metric", "dense", "max_drop", "trials", "reason"}),
+    "trials": frozenset({"identity", "trials"}),  # what `search` keeps in its folder
     "count": frozenset({"model", "parameters", "nonzero", "macs", "nonzero_macs", "layers"}),
     "export": frozenset({"path", "file_bytes", "gzip_bytes", "weights", "checks", "verdict"}),
     "file": frozenset({"path", "file_bytes", "gzip_bytes", "weights", "other_size", "masked"}),

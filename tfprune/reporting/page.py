@@ -22,7 +22,7 @@ HOW = {
     items.SPEED: "`tfprune benchmark DENSE.tflite PRUNED.tflite --json RUN_DIR/benchmark.json`",
     items.SENSITIVITY: "`tfprune sensitivity MODEL --data NPZ --json RUN_DIR/sensitivity.json`",
     items.CHANNELS: "`tfprune shrink MODEL --macs 0.5 --out FILE --report RUN_DIR/shrink.json`",
-    items.SEARCH: "`tfprune.search(...).to_json('RUN_DIR/search.json')`",
+    items.SEARCH: "`tfprune.search(..., folder='RUN_DIR/search')`",
 }
 """Each section that may be missing, in the order of the page, and where its figures come from."""
 
@@ -74,12 +74,14 @@ def compose(title: str, found: Sequence[Item], notes: Sequence[str], written: st
         if isinstance(item, (Table, Picture, Remark)):
             by_section[item.section].append(item)
     both = [item for item in found if isinstance(item, Pair)]
-    if any(pair.before is not None or pair.after is not None for pair in both):
+    if any(pair.before is not None for pair in both):  # after alone compares nothing
         by_section[BEFORE_AFTER].append(_before_after(both, found))
     by_section[SKIPPED] += _skipped([item for item in found if isinstance(item, Skipped)])
     by_section[ORIGINS] += _origins([item for item in found if isinstance(item, Origin)])
     sections = tuple(_section(name, held) for name, held in by_section.items() if held)
     missing = tuple((name, how) for name, how in HOW.items() if not by_section[name])
+    if by_section[items.SPEED] and not _energy_asked(found):
+        missing += (("Energy", f"{HOW[items.SPEED]}, where the machine has a meter"),)
     return Page(title, sections, missing, tuple(dict.fromkeys(notes)), written)
 
 
@@ -94,10 +96,17 @@ def _section(name: str, held: Sequence[Item]) -> Section:
 
 
 def _before_after(both: Sequence[Pair], found: Sequence[Item]) -> Table:
-    benchmarked = any(isinstance(i, Table) and i.section == items.SPEED for i in found)
-    meter = "no meter" if benchmarked else ""
+    meter = "no meter" if _energy_asked(found) else ""
     columns = ("figure", "before", "after", "change", "measured on")
     return Table(BEFORE_AFTER, "Before and after pruning", columns, pairs.rows(both, meter), 3)
+
+
+def _energy_asked(found: Sequence[Item]) -> bool:
+    """Tell whether something was measured in a way that takes energy where there is a meter."""
+    return any(
+        isinstance(i, Table) and i.section == items.SPEED and items.ENERGY in i.columns
+        for i in found
+    )
 
 
 def _skipped(found: Sequence[Skipped]) -> list[Item]:

@@ -162,6 +162,7 @@ READERS: dict[str, Reader] = {
     "sensitivity": trials.sensitivity,
     "shrink": _shrink,
     "search": trials.search,
+    "trials": trials.kept,
     "count": _count,
     "export": files.export,
     "file": files.inspected,

@@ -89,7 +89,8 @@ def report(
     Raises:
         ValueError: nothing to report on, no place for the page, or a model that cannot be counted.
         TypeError: a result that is none of tfprune's.
-        OSError: see `tfprune.files.check_target`; or there is no such folder.
+        OSError: see `tfprune.files.check_target`; or there is no such folder, or nothing of a run
+            in it.
 
     Example:
 
@@ -108,10 +109,15 @@ def report(
     markdown = target.with_suffix(".md")
     for path in (target, markdown):
         check_target(path, overwrite)
-    given = [item for result in results for item in _items(result)]
-    found = folders.Found() if folder is None else folders.read(folder)
+    told = [(*_figures(result), type(result).__name__) for result in results]
+    given = [item for one in told for item in readers.read(*one)]
+    found = folders.Found()
+    if folder is not None:
+        found = folders.read(folder, [figures for _, figures, _ in told])
     notes = list(found.notes)
     both, one = _sizes(dense, pruned, found, notes)
+    if folder is not None and not (both or given or found.items or one):
+        raise _nothing(folder, notes)
     name = "a run" if folder is None else folder.resolve().name
     page = pages.compose(
         title or f"Pruning report: {name}",
@@ -147,8 +153,18 @@ def _target(folder: pathlib.Path | None, out: str | os.PathLike | None) -> pathl
     return folder / NAME
 
 
-def _items(result: Any) -> list[Item]:
-    """Return what the page shows of a result object, by way of what JSON would keep of it."""
+def _nothing(folder: pathlib.Path, notes: Sequence[str]) -> FileNotFoundError:
+    seen = "; ".join(["", *dict.fromkeys(notes)])
+    return FileNotFoundError(
+        "There is nothing of a run in this folder. Looked for: results that tfprune saved (*.json "
+        "here and one folder down), TensorBoard events at any depth, "
+        f"{', '.join([*folders.PRUNED, *folders.DENSE])}, *.tflite. `tfprune quickstart --out DIR` "
+        f"makes a folder with most of them. Received: run_dir={str(folder)!r}{seen}"
+    )
+
+
+def _figures(result: Any) -> tuple[str, dict[str, Any]]:
+    """Return the kind of a result object, and what JSON would keep of it."""
     figures = json.loads(result.to_json()) if isinstance(result, Result) else None
     kind = kind_of(figures)
     if figures is None or kind is None:
@@ -157,7 +173,7 @@ def _items(result: Any) -> list[Item]:
             "`tfprune.benchmark` returns, or files of a run in `run_dir`. "
             f"Received: {type(result).__name__}"
         )
-    return readers.read(kind, figures, type(result).__name__)
+    return kind, figures
 
 
 def _sizes(

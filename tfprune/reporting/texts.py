@@ -6,6 +6,8 @@ import math
 from typing import Any, TypeGuard
 
 UNKNOWN = "–"
+_SAME = 0.005  # a change of less is none: figures are shown with about three digits
+_TIMES = 1.5  # from here on "times" says it better than "per cent"
 
 
 def is_number(value: Any) -> TypeGuard[float]:
@@ -60,14 +62,22 @@ def millijoules(value: Any) -> str:
 
 
 def ratio(before: float, after: float) -> str:
-    """Return how many times less: `ratio(10, 4)` is "2.5 times less"."""
+    """Return a change in words: `ratio(10, 4)` is "2.5 times less", `ratio(10, 9)` "10 % less".
+
+    Below half a per cent it is "the same"; from 1.5 times on it is told in times.
+    """
     if before == after:
         return "the same"
     if not before or not after:
         return UNKNOWN
-    if after < before:
-        return f"{before / after:.2g} times less"
-    return f"{after / before:.2g} times more"
+    change = abs(after - before) / before
+    if change < _SAME:
+        return "the same"
+    word = "less" if after < before else "more"
+    times = max(before, after) / min(before, after)
+    if times < _TIMES:
+        return f"{100 * change:.{0 if change >= 0.01 else 1}f} % {word}"
+    return f"{times:.2g} times {word}" if times < 10 else f"{times:,.0f} times {word}"
 
 
 def points(before: float, after: float) -> str:

@@ -7,10 +7,12 @@ from typing import Any
 
 from tfprune.reporting.drawing import picture, short
 from tfprune.reporting.items import SEARCH, SENSITIVITY, Item, Pair, Picture, Remark, Skipped, Table
-from tfprune.reporting.texts import digits, percent, plain
+from tfprune.reporting.texts import digits, milliseconds, percent, plain, size
+from tfprune.saved import restored
 
 Figures = Mapping[str, Any]
-_COSTS = {"sparsity": "1 - zeros", "size": "bytes", "latency": "ms"}
+# Of "sparsity" the cost is the zeros once more.
+_COSTS = {"size": ("file size", size), "latency": ("latency", milliseconds)}
 
 
 def sensitivity(figures: Figures, source: str) -> Iterator[Item]:
@@ -58,27 +60,68 @@ def search(figures: Figures, source: str) -> Iterator[Item]:
     """Yield the trials of a search, the chosen one marked, and its curve."""
     metric, dense, best = str(figures["metric"]), float(figures["dense"]), figures["best"]
     trials = figures["trials"]
+    cost = [_COSTS[name] for name in (figures["objective"],) if name in _COSTS]
     cells = tuple(
         (
             f"{number + 1}" + (" (chosen)" if number == best else ""),
             *(percent(trial["sparsity"]), percent(trial["reached"]), digits(trial["value"])),
-            *(digits(trial["cost"]), "yes" if trial["within"] else "no"),
+            *(shown(trial["cost"]) for _, shown in cost),
+            "yes" if trial["within"] else "no",
         )
         for number, trial in enumerate(trials)
     )
-    cost = _COSTS.get(figures["objective"], "cost")
-    columns = ("trial", "asked", "zeros", metric, cost, "within the budget")
+    columns = ("trial", "asked", "zeros", metric, *(name for name, _ in cost), "within the budget")
     allowed = f"{metric} may fall by {digits(figures['max_drop'])} from {digits(dense)}"
-    yield Table(SEARCH, f"{allowed} ({source})", columns, cells, 4)
+    yield Table(SEARCH, f"{allowed} ({source})", columns, cells, len(columns) - 2)
     yield Remark(SEARCH, str(figures["reason"]))
     if best is not None and metric == "accuracy":
         yield Pair("accuracy", dense, trials[best]["value"], f"{source}: the chosen trial")
     for number, trial in enumerate(trials):
         if trial["failure"]:
-            yield Skipped(f"trial {number + 1}: failed", str(trial["failure"]), source)
+            yield Skipped(f"trial {number + 1}: no figures", str(trial["failure"]), source)
     reached = [trial for trial in trials if trial["value"] is not None]
     if reached:
         yield _curve(figures, metric, dense, len(reached))
+
+
+def kept(figures: Figures, source: str) -> Iterator[Item]:
+    """Yield the same of the record that a search keeps in its folder, finished or not."""
+    yield from search(result_of(figures), source)
+
+
+def result_of(figures: Figures) -> dict[str, Any]:
+    """Return what `SearchResult.to_dict` says of a search, out of the record in its folder.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError, IndexError: the record is damaged.
+    """
+    from tfprune.search.result import Trial, preferred, reason_for
+
+    known = figures["identity"]
+    trials = [restored(Trial, trial) for trial in figures["trials"]]
+    dense, max_drop = float(known["dense"]), float(known["max drop"])
+    best = None
+    for trial in trials:
+        best = trial if preferred(trial, best) else best
+    return {
+        "objective": known["objective"],
+        "metric": known["metric"],
+        "dense": dense,
+        "max_drop": max_drop,
+        "trials": figures["trials"],
+        "best": None if best is None else trials.index(best),
+        "met": best is not None and best.within,
+        "reason": reason_for(best, dense, max_drop, trials),
+    }
+
+
+def same(one: Figures, other: Figures) -> bool:
+    """Tell whether two results are of one search, which may have gone on between them."""
+    names = ("objective", "metric", "max_drop")
+    if any(one[name] != other[name] for name in names):
+        return False
+    shorter, longer = sorted((list(one["trials"]), list(other["trials"])), key=len)
+    return round(one["dense"], 6) == round(other["dense"], 6) and longer[: len(shorter)] == shorter
 
 
 def _curve(figures: Figures, metric: str, dense: float, count: int) -> Picture:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -96,13 +97,17 @@ class SearchResult(Result):
             box=box.SIMPLE_HEAD,
         )
         table.add_column("")
-        for name in ("asked", "zeros", self.metric, "lost", UNITS[self.objective]):
+        # Of "sparsity" the cost is the zeros once more.
+        unit = [UNITS[self.objective]] if self.objective != "sparsity" else []
+        for name in ("asked", "zeros", self.metric, "lost", *unit):
             table.add_column(name, justify="right")
         table.add_column("", overflow="fold")
         for number, trial in enumerate(self.trials):
             if trial.value is None or trial.reached is None or trial.cost is None:
                 table.add_row(
-                    "", f"{trial.sparsity:.1%}", "", "", "", "", f"failed: {trial.failure}"
+                    *("", f"{trial.sparsity:.1%}", "", "", ""),
+                    *("" for _ in unit),
+                    f"failed: {trial.failure}",
                 )
                 continue
             table.add_row(
@@ -111,7 +116,7 @@ class SearchResult(Result):
                 f"{trial.reached:.1%}",
                 f"{trial.value:.4f}",
                 f"{self.dense - trial.value:.4f}",
-                _shown(self.objective, trial.cost),
+                *(_shown(self.objective, trial.cost) for _ in unit),
                 ", ".join(filter(None, [trial.settings.get("method", ""), *_judged(trial)])),
             )
         return table
@@ -149,9 +154,31 @@ def _judged(trial: Trial) -> list[str]:
 
 
 def _shown(objective: str, cost: float) -> str:
-    if objective == "sparsity":
-        return f"{1.0 - cost:.1%}"
     return f"{cost:,.0f}" if objective == "size" else f"{cost:.3f}"
+
+
+def reason_for(best: Trial | None, dense: float, max_drop: float, trials: Sequence[Trial]) -> str:
+    """Return why a trial was chosen, or why none is inside the budget."""
+    if best is None or best.value is None:
+        return f"Every trial failed; the last one: {trials[-1].failure}"
+    lost = dense - best.value
+    if best.within:
+        return f"{best.reached:.1%} zeros cost {lost:.4f}, inside the budget of {max_drop:g}."
+    return (
+        f"No trial is inside the budget of {max_drop:g}: the one that lost least, with "
+        f"{best.reached:.1%} zeros, lost {lost:.4f}. Train longer, allow more, or lower `between`."
+    )
+
+
+def preferred(trial: Trial, best: Trial | None) -> bool:
+    """Tell whether a trial is the better choice: inside the budget first, then by cost."""
+    if trial.value is None:
+        return False
+    if best is None or best.value is None:
+        return True
+    if trial.within != best.within:
+        return trial.within
+    return better(trial, best) if trial.within else trial.value > best.value
 
 
 def better(trial: Trial, other: Trial | None) -> bool:

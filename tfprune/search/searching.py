@@ -21,7 +21,7 @@ from tfprune.search.engines import LAYERS, Bisection, Engine, Sampling
 from tfprune.search.identity import identity
 from tfprune.search.logs import Logs
 from tfprune.search.record import Record
-from tfprune.search.result import UNITS, SearchResult, Trial, better
+from tfprune.search.result import UNITS, SearchResult, Trial, preferred, reason_for
 from tfprune.sensitivity import Sensitivity
 
 BISECTION, OPTUNA = "bisection", "optuna"
@@ -158,11 +158,11 @@ def search(
         kept.add(trial)
         logs.write(number + 1, trial)
         chooser.tell(trial, least - trial.value if trial.value is not None else math.inf)
-        if _preferred(trial, best):
+        if preferred(trial, best):
             best, chosen, allocation = trial, made, spread
     if best is not None and chosen is None:
         chosen = kept.model(best)
-    reason = [_reason(best, dense, max_accuracy_drop, kept.trials), *_notes(kept.trials, again)]
+    reason = [reason_for(best, dense, max_accuracy_drop, kept.trials), *_notes(kept.trials, again)]
     return SearchResult(
         objective=objective,
         metric=judge.name,
@@ -204,29 +204,6 @@ def _engine(
             f"sparsity of one method. Received: method={method!r}, groups={groups!r}"
         )
     return Bisection(between, method, spread)
-
-
-def _preferred(trial: Trial, best: Trial | None) -> bool:
-    """Tell whether a trial is the better choice: inside the budget first, then by cost."""
-    if trial.value is None:
-        return False
-    if best is None or best.value is None:
-        return True
-    if trial.within != best.within:
-        return trial.within
-    return better(trial, best) if trial.within else trial.value > best.value
-
-
-def _reason(best: Trial | None, dense: float, max_drop: float, trials: list[Trial]) -> str:
-    if best is None or best.value is None:
-        return f"Every trial failed; the last one: {trials[-1].failure}"
-    lost = dense - best.value
-    if best.within:
-        return f"{best.reached:.1%} zeros cost {lost:.4f}, inside the budget of {max_drop:g}."
-    return (
-        f"No trial is inside the budget of {max_drop:g}: the one that lost least, with "
-        f"{best.reached:.1%} zeros, lost {lost:.4f}. Train longer, allow more, or lower `between`."
-    )
 
 
 def _notes(trials: list[Trial], again: list[int]) -> list[str]:
