@@ -27,8 +27,9 @@ TIMEOUT = 60.0
 """Seconds that workers wait for each other, where nothing else is said."""
 
 WAYS = (
-    "Two ways work: tf_keras under `MultiWorkerMirroredStrategy` (`tfprune.workers.strategy()`), "
-    "or Keras 3 on the JAX backend (KERAS_BACKEND=jax) with `tfprune.workers.connect(...)` and "
+    "Two ways work, both with `from tfprune import workers`: tf_keras under "
+    "`MultiWorkerMirroredStrategy` (`workers.strategy()`), or Keras 3 on the JAX backend "
+    "(KERAS_BACKEND=jax) with `workers.connect(...)` and "
     "`keras.distribution.DataParallel(auto_shard_dataset=False)`."
 )
 
@@ -71,7 +72,9 @@ def strategy(timeout: float = TIMEOUT, **arguments: Any) -> Any:
     Example:
 
     ```python
-    strategy = tfprune.workers.strategy(timeout=60)
+    from tfprune import workers
+
+    strategy = workers.strategy(timeout=60)
     with strategy.scope():  # make, wrap and compile in here
         model = tfprune.prune(make_model(), 0.9)
         model.compile("adam", "mse")
@@ -115,7 +118,9 @@ def connect(
     Example:
 
     ```python
-    worker = tfprune.workers.connect("10.0.0.1:12345", processes=2, index=0)
+    from tfprune import workers
+
+    worker = workers.connect("10.0.0.1:12345", processes=2, index=0)
     keras.distribution.set_distribution(
         keras.distribution.DataParallel(auto_shard_dataset=False)
     )
@@ -179,7 +184,7 @@ def worker(model: Any = None) -> Worker:
         model: a model that tells by the strategy it was made under; else the scope that is open
             tells, or JAX.
 
-    Example: `if tfprune.workers.worker(model).is_chief: print("done")`.
+    Example: `if workers.worker(model).is_chief: print("done")`.
     """
     over = strategy_of(model)
     if over is not None:
@@ -221,7 +226,7 @@ def chief_path(path: str | os.PathLike, model: Any = None) -> Iterator[str]:
     Example:
 
     ```python
-    with tfprune.workers.chief_path("small.keras", model) as path:
+    with workers.chief_path("small.keras", model) as path:
         tfprune.strip_pruning(model).save(path)
     ```
     """
