@@ -67,7 +67,8 @@ def _require_no_cluster(model: Any, kind: str | None) -> None:
             f"TF_CONFIG names {len(tasks)} workers, but the model was made outside of "
             "`strategy.scope()`, so that each worker would train one of its own. Make, wrap and "
             "compile it inside: `with workers.strategy().scope(): ...` (`from tfprune import "
-            f"workers`). To train on this machine alone, unset TF_CONFIG. {way}Received: the model {_name(model)}"
+            f"workers`). To train on this machine alone, unset TF_CONFIG. {way}"
+            f"Received: the model {_name(model)}"
         )
 
 
