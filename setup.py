@@ -17,6 +17,7 @@ DOCS = [
     "ruff>=0.9,<1",  # breaks long signatures into lines; the linter too
 ]
 OPTUNA = "optuna>=3,<6"
+RAY = ["ray[tune]>=2.44,<3", OPTUNA]  # what a search tries is sampled by Optuna
 TEST = [
     *DOCS,
     "hypothesis>=6.100,<7",
@@ -24,7 +25,7 @@ TEST = [
     "jax>=0.4.30",
     "nbclient>=0.10,<1",
     "nbformat>=5.10,<6",
-    OPTUNA,
+    *RAY,
     "pyright>=1.1.390,<2",
     "pytest>=8,<10",
     "pytest-timeout>=2.3,<3",
@@ -75,6 +76,7 @@ setup(
         "test": TEST,
         "notebooks": ["jupyterlab>=4,<5"],
         "optuna": [OPTUNA],
+        "ray": RAY,
     },
     entry_points={"console_scripts": ["tfprune=tfprune.cli:main"]},
     classifiers=[

@@ -169,7 +169,7 @@ def test_without_optuna(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"engine": "grid"}, "'bisection' or 'optuna'. Received: engine='grid'"),
+        ({"engine": "grid"}, "'bisection', 'optuna' or 'ray'. Received: engine='grid'"),
         ({"engine": "bisection", "groups": "model"}, "for engine='optuna'.*groups='model'"),
         ({"engine": "bisection", "method": ["erk"]}, r"for engine='optuna'.*method=\['erk'\]"),
         ({"method": ["erk", "global"]}, "each group has one layer"),

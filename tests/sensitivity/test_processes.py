@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tfprune
-from tfprune.sensitivity import processes
+from tfprune.sensitivity import processes, units
 
 L = keras.layers
 LEVELS = (0.5, 0.9)
@@ -119,7 +119,7 @@ def test_a_process_that_dies_costs_its_own_level(tmp_path, monkeypatch, counted)
 
 
 def test_a_level_that_always_kills_its_process(monkeypatch, counted):
-    monkeypatch.setattr(processes, "_DEATHS", 2)
+    monkeypatch.setattr(units, "_DEATHS", 2)
     with pytest.raises(RuntimeError, match=r"ended its process 2 times.*SIGKILL.*processes=2"):
         tfprune.sensitivity(network(), data(40), (0.5,), always_killed, layers=["a"], processes=2)
     assert not any(one.alive for one in counted)

@@ -71,9 +71,7 @@ class Attempts:
         )
 
 
-def trained(
-    model: keras.Model, train: Train, choice: Choice
-) -> tuple[Trial, keras.Model | None]:
+def trained(model: keras.Model, train: Train, choice: Choice) -> tuple[Trial, keras.Model | None]:
     """Prune and train a copy of a model, and return it stripped; None if that failed."""
     trial = untried(choice)
     pruned = prune(model, choice.spread)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -39,7 +40,7 @@ class Engine(Protocol):
         ...
 
     def tell(self, trial: Trial, over: float) -> None:
-        """Learn from the trial that was asked last; `over` is what it lost beyond the budget."""
+        """Learn from a trial, in the order of asking; `over` is what it lost beyond the budget."""
         ...
 
 
@@ -125,18 +126,18 @@ class Sampling:
         }
         if len(methods) > 1:
             self._space[_METHOD] = distributions.CategoricalDistribution(list(methods))
-        self._settings: dict[str, Any] = {}
+        self._asked: collections.deque[Any] = collections.deque()
 
     def ask(self, earlier: Trial | None) -> Choice:
         """Return what Optuna samples, or what it sampled before."""
+        number = len(self._study.trials)
         if earlier is not None and set(earlier.settings) == set(self._space):
-            self._asked, self._settings = None, earlier.settings
-        else:
-            number = len(self._study.trials)
-            self._study.sampler = self._optuna.samplers.TPESampler(seed=self._seed + number)
-            self._asked = self._study.ask(self._space)
-            self._settings = dict(self._asked.params)
-        return Choice(self._together(self._settings), self._settings)
+            self._study.enqueue_trial(earlier.settings)
+        self._study.sampler = self._optuna.samplers.TPESampler(seed=self._seed + number)
+        asked = self._study.ask(self._space)
+        self._asked.append(asked)
+        settings = dict(asked.params)
+        return Choice(self._together(settings), settings)
 
     def tell(self, trial: Trial, over: float) -> None:
         """Tell Optuna how good the trial was; a failed one tells it nothing."""
@@ -145,14 +146,7 @@ class Sampling:
         if trial.cost is not None:
             state = states.COMPLETE
             value = -1.0 / max(trial.cost, _COUNTLESS) if trial.within else over
-        if self._asked is not None:
-            self._study.tell(self._asked, value, state)
-            return
-        self._study.add_trial(
-            self._optuna.trial.create_trial(
-                state=state, value=value, params=self._settings, distributions=self._space
-            )
-        )
+        self._study.tell(self._asked.popleft(), value, state)
 
     def _spread_group(self, sparsity: float, method: str, layers: Sequence[str]) -> Allocation:
         return self._spread(sparsity, method if len(layers) > 1 else "uniform", layers)

@@ -44,11 +44,11 @@ class Logs:
     def __init__(self, folder: str | os.PathLike | None, metric: str, objective: str) -> None:
         self._folder = None if folder is None else pathlib.Path(folder)
         self._metric, self._objective = metric, objective
-        self._started = time.time()
+        self._started: dict[int, float] = {}
 
     def begin(self, number: int) -> None:
         """Take away what an earlier run wrote of a trial that is made again."""
-        self._started = time.time()
+        self._started[number] = time.time()
         if self._folder is None:
             return
         for file in (self._folder / FOLDER).glob(f"trial-{number}-*/{_FILE}"):
@@ -63,12 +63,13 @@ class Logs:
         run = self._folder / FOLDER / run_name(number, trial)
         if (run / _FILE).exists():
             return
+        started = self._started.get(number, time.time())
         run.mkdir(parents=True, exist_ok=True)
         found = figures(trial, self._metric, self._objective)
         if trial.file:
             content = (self._folder / trial.file).read_bytes()
             found["gzip_bytes"] = len(gzip.compress(content, compresslevel=6, mtime=0))
-        write_whole(run / _FILE, _events(number, trial, found, self._started))
+        write_whole(run / _FILE, _events(number, trial, found, started))
 
 
 def run_name(number: int, trial: Trial) -> str:

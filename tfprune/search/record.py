@@ -19,6 +19,8 @@ from tfprune.saved import restored
 from tfprune.search.result import UNMEASURED, Trial
 
 RECORD = "search.json"
+_UNFINISHED = Trial(0.0, None, None, None, False, "not finished")
+"""Stands in the file for a trial that a later one overtook."""
 
 
 class Record:
@@ -29,9 +31,6 @@ class Record:
         identity: what tells this search from another, as JSON knows it.
         model: that is pruned.
 
-    Attributes:
-        trials: those of this search so far.
-
     Raises:
         ValueError: the folder holds another search, or a file of that name that is none.
     """
@@ -41,7 +40,7 @@ class Record:
     ) -> None:
         self._folder = None if folder is None else pathlib.Path(folder)
         self._model = model
-        self.trials: list[Trial] = []
+        self._done: dict[int, Trial] = {}
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
         self._record = resumption.Record(
@@ -52,6 +51,11 @@ class Record:
             other="another search (another model, budget, objective or way of pruning, other data)",
             elsewhere="Choose another folder",
         )
+
+    @property
+    def trials(self) -> list[Trial]:
+        """Those of this search so far, by their number."""
+        return [self._done[number] for number in sorted(self._done)]
 
     def earlier(self, number: int) -> Trial | None:
         """Return the trial of this number that an earlier run made, None if it made none."""
@@ -95,32 +99,35 @@ class Record:
             ) from error
         return copy
 
-    def keep(self, trial: Trial, made: keras.Model | None) -> Trial:
+    def keep(self, number: int, trial: Trial, made: keras.Model | None) -> Trial:
         """Keep a trained model, and that it is there, before anything else is done with it."""
         if self._folder is None or made is None:
             return trial
-        name = f"trial-{len(self.trials) + 1}-{trial.sparsity:.4f}.keras"
+        name = f"trial-{number + 1}-{trial.sparsity:.4f}.keras"
         try:
             write_whole(self._folder / name, lambda path: made.save(path), overwrite=True)
         except CANNOT_REBUILD as error:
             warnings.warn(
-                f"The model of trial {len(self.trials) + 1} cannot be saved, and is not kept in "
+                f"The model of trial {number + 1} cannot be saved, and is not kept in "
                 f"the folder ({str(error).strip().splitlines()[0]}). Give its layers a "
                 "`get_config` method.",
                 stacklevel=2,
             )
             return trial
         trial = dataclasses.replace(trial, file=name)
-        self._write([*self.trials, trial])
+        self._done[number] = trial
+        self._write()
         return trial
 
-    def add(self, trial: Trial) -> None:
+    def add(self, number: int, trial: Trial) -> None:
         """Take down a trial as it is in the end."""
-        self.trials.append(trial)
-        if trial != self.earlier(len(self.trials) - 1):
-            self._write(self.trials)
+        written = self._done.get(number, self.earlier(number))
+        self._done[number] = trial
+        if trial != written:
+            self._write()
 
-    def _write(self, trials: list[Trial]) -> None:
-        """Write trials; those that an earlier run made after them stay."""
-        later = (self._record.earlier or [])[len(trials) :]
-        self._record.write({"trials": [dataclasses.asdict(one) for one in [*trials, *later]]})
+    def _write(self) -> None:
+        """Write trials; those that an earlier run made and this one has not reached stay."""
+        count = max(max(self._done) + 1, len(self._record.earlier or []))
+        every = [self._done.get(n) or self.earlier(n) or _UNFINISHED for n in range(count)]
+        self._record.write({"trials": [dataclasses.asdict(one) for one in every]})

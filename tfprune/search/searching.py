@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -13,18 +14,21 @@ from tfprune import schedules
 from tfprune.allocate import Allocation, Method, allocate
 from tfprune.channels import graph
 from tfprune.channels.batches import Batches
+from tfprune.cluster import Cluster, check, require_none
 from tfprune.evaluation import Judge, evaluate
 from tfprune.metrics import Metric
 from tfprune.schedules import PruningSchedule, check_sparsity
+from tfprune.search import ray_trials
 from tfprune.search.attempts import Attempts, Train
+from tfprune.search.course import Course
 from tfprune.search.engines import LAYERS, Bisection, Engine, Sampling
 from tfprune.search.identity import identity
 from tfprune.search.logs import Logs
 from tfprune.search.record import Record
-from tfprune.search.result import UNITS, SearchResult, Trial, preferred, reason_for
+from tfprune.search.result import UNITS, SearchResult, Trial, reason_for
 from tfprune.sensitivity import Sensitivity
 
-BISECTION, OPTUNA = "bisection", "optuna"
+BISECTION, OPTUNA, RAY = "bisection", "optuna", "ray"
 
 
 def search(
@@ -45,6 +49,9 @@ def search(
     groups: str | Mapping[str, Sequence[str]] = LAYERS,
     seed: int = 0,
     folder: str | os.PathLike | None = None,
+    processes: int | None = None,
+    address: str | None = None,
+    resources: Mapping[str, float] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> SearchResult:
     """Find the sparsest model that loses no more accuracy than allowed, training each trial.
@@ -74,7 +81,12 @@ def search(
         sensitivity: for `method="sensitivity"`.
         between: the least and the greatest sparsity to try.
         trials: how many models are trained; by bisection each halves what is left between the two.
-        engine: "bisection", or "optuna" (`pip install 'tfprune[optuna]'`).
+        engine: "bisection", "optuna" (`pip install 'tfprune[optuna]'`), or "ray" (`pip install
+            'tfprune[ray]'`): what Optuna samples, trained on a Ray cluster by Ray Tune, and judged
+            and kept here. A worker or node that is lost costs its own trial, which is run again.
+            Several trials are under way at a time; whichever ends first, Optuna learns from them
+            in their order. Its first ten samples are those of "optuna"; a later one knows of all
+            trials but the last few before it.
         groups: for Optuna, what gets a sparsity of its own: "layers", "model" (all layers
             together), or {name: paths of layers}; layers in no group stay dense.
         seed: of what Optuna samples.
@@ -82,6 +94,12 @@ def search(
             search that was interrupted goes on from there, with the trials that failed or whose
             files are gone made again; a change of `train` is not noticed. Trials stand side by side
             in TensorBoard: `tfprune board FOLDER/logs`, under HParams.
+        processes: for Ray, how many trials are trained at a time; None as many as there is room
+            for.
+        address: of the Ray cluster: "auto" for that which this machine belongs to, "host:port", or
+            None to start one here. A program that has called `ray.init` keeps its connection.
+        resources: that each trial takes of the cluster, such as {"CPU": 2, "GPU": 1}; one CPU if
+            None.
         tell: called with a line of text as the work goes on.
 
     Returns:
@@ -104,10 +122,12 @@ def search(
         ValueError, TypeError: an argument is out of range; data that are empty, misshaped or
             without labels; a folder of another search. What `train` raises, or what judging its
             model does, is recorded as a failed trial, and the search goes on.
-        ImportError: `engine="optuna"` without Optuna.
+        ImportError: `engine="optuna"` without Optuna, `engine="ray"` without it or Ray.
+        ConnectionError: a cluster that does not answer within 30 seconds.
     """
     graph.require_graph(model)
     _check(max_accuracy_drop, objective, train, trials, between)
+    _check_places(engine, processes, address, resources)
     assert train is not None
     followed = None if schedule is None else schedules.get(schedule)
     options = {"schedule": followed, "pattern": pattern, "sensitivity": sensitivity}
@@ -129,40 +149,29 @@ def search(
             between=list(between),
             **{
                 "max drop": float(max_accuracy_drop),
-                "chosen by": [engine, method, *([groups, seed] if engine == OPTUNA else [])],
+                "chosen by": _chosen_by(engine, method, groups, seed),
             },
         )
     kept = Record(folder, known, model)
     logs = Logs(folder, judge.name, objective)
     attempts = Attempts(model, train, batches, judge, objective, least)
-    best: Trial | None = None
-    chosen: keras.Model | None = None
-    allocation: Allocation | None = None
-    again: list[int] = []
-    for number in range(trials):
-        choice = chooser.ask(kept.earlier(number))
-        spread = choice.spread
-        trial, made = kept.usable(number, spread.sparsity), None
-        title = f"Trial {number + 1} of {trials}: {spread.sparsity:.1%} zeros"
-        if trial is None:
-            say(title)
-            logs.begin(number + 1)
-            trial, made = attempts.trained(choice)
-            trial = kept.keep(trial, made)
-        else:
-            say(f"{title}, taken from the folder")
-            again.append(number + 1)
-            made = kept.model(trial) if trial.value is None else None
-        if made is not None:
-            trial = attempts.judged(trial, made, spread)
-        kept.add(trial)
-        logs.write(number + 1, trial)
-        chooser.tell(trial, least - trial.value if trial.value is not None else math.inf)
-        if preferred(trial, best):
-            best, chosen, allocation = trial, made, spread
+    with contextlib.ExitStack() as stack:
+        cluster = None
+        if engine == RAY:
+            cluster = stack.enter_context(Cluster(address, processes, resources))
+        ahead = 1 if cluster is None else cluster.places
+        course = Course(trials, ahead, chooser, kept, logs, attempts, least, say)
+        if cluster is not None:
+            ray_trials.run(cluster, course, attempts)
+        while (one := course.next()) is not None:
+            course.done(one[0], *attempts.trained(one[1]))
+    best, chosen = course.best, course.chosen
     if best is not None and chosen is None:
         chosen = kept.model(best)
-    reason = [reason_for(best, dense, max_accuracy_drop, kept.trials), *_notes(kept.trials, again)]
+    reason = [
+        reason_for(best, dense, max_accuracy_drop, kept.trials),
+        *_notes(kept.trials, course.again),
+    ]
     return SearchResult(
         objective=objective,
         metric=judge.name,
@@ -173,7 +182,7 @@ def search(
         met=best is not None and best.within,
         reason=" ".join(reason),
         model=chosen,
-        allocation=allocation,
+        allocation=course.allocation,
     )
 
 
@@ -190,10 +199,12 @@ def _engine(
         given = {**options, "sensitivity": options["sensitivity"] if how == "sensitivity" else None}
         return allocate(model, sparsity, how, layers=layers, **given)
 
-    if name not in (BISECTION, OPTUNA):
-        raise ValueError(f"`engine` must be '{BISECTION}' or '{OPTUNA}'. Received: engine={name!r}")
+    if name not in (BISECTION, OPTUNA, RAY):
+        raise ValueError(
+            f"`engine` must be '{BISECTION}', '{OPTUNA}' or '{RAY}'. Received: engine={name!r}"
+        )
     several = isinstance(method, (list, tuple))
-    if name == OPTUNA:
+    if name in (OPTUNA, RAY):
         if several and not method:
             raise ValueError(f"`method` names no method. Received: method={method!r}")
         methods = list(dict.fromkeys(method)) if several else [method]
@@ -204,6 +215,11 @@ def _engine(
             f"sparsity of one method. Received: method={method!r}, groups={groups!r}"
         )
     return Bisection(between, method, spread)
+
+
+def _chosen_by(engine: str, method: Any, groups: Any, seed: int) -> list[Any]:
+    """Return what chose the trials: the same on a cluster, so that a search may go on there."""
+    return [engine, method] if engine == BISECTION else [OPTUNA, method, groups, seed]
 
 
 def _notes(trials: list[Trial], again: list[int]) -> list[str]:
@@ -252,4 +268,16 @@ def _check(drop: Any, objective: Any, train: Any, trials: Any, between: Any) -> 
         raise ValueError(
             "`between` holds the least and the greatest sparsity to try, such as (0.5, 0.99). "
             f"Received: between={between!r}"
+        )
+
+
+def _check_places(engine: Any, processes: Any, address: Any, resources: Any) -> None:
+    check(address, processes, resources)
+    if engine == RAY:
+        return
+    require_none(engine, address, resources)
+    if processes is not None:
+        raise ValueError(
+            f"`processes` is for engine='{RAY}': others train one trial after the other, each with "
+            f"all cores. Received: engine={engine!r}, processes={processes!r}"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -14,6 +14,7 @@ import numpy as np
 from tfprune import patterns
 from tfprune.channels import graph
 from tfprune.channels.batches import Batch, Batches
+from tfprune.cluster import Cluster, check, require_none
 from tfprune.evaluation import merged
 from tfprune.metrics import Metric
 from tfprune.paths import listed
@@ -21,9 +22,11 @@ from tfprune.patterns import NM, Pattern
 from tfprune.schedules import check_sparsity
 from tfprune.sensitivity.bench import Bench, Trial
 from tfprune.sensitivity.processes import Processes
+from tfprune.sensitivity.ray_tasks import RayTasks
 from tfprune.sensitivity.result import Sensitivity, WeightSensitivity
 from tfprune.sensitivity.sums import Sums
 
+PROCESSES, RAY = "processes", "ray"
 LEVELS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
 
 
@@ -36,7 +39,10 @@ def sensitivity(
     *,
     layers: str | Iterable[str] | None = None,
     record: str | os.PathLike | None = None,
-    processes: int = 1,
+    processes: int | None = None,
+    engine: str = PROCESSES,
+    address: str | None = None,
+    resources: Mapping[str, float] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Sensitivity:
     """Measure what each weight of a trained model can lose, without training.
@@ -57,9 +63,17 @@ def sensitivity(
         record: path of a JSON file in which finished batches are kept, so that an interrupted
             measurement goes on where it stopped; removed by you, never by tfprune.
         processes: how many share the work, each with a copy of the model; the figures are the same.
-            Each takes seconds to start and memory for a model of its own. A process that dies costs
-            its own level, which is run again. A `metric` of your own, and layers of your own, must
-            stand in a module that they can import.
+            None is one here, and as many as there is room for on a cluster. Each takes seconds to
+            start and memory for a model of its own. A process that dies costs its own level, which
+            is run again. A `metric` of your own, and layers of your own, must stand in a module
+            that they can import.
+        engine: "processes" of this machine, or "ray" (`pip install 'tfprune[ray]'`): a Ray cluster,
+            on which each level is a task. A worker or node that is lost costs its own level. What
+            stands in a script or notebook travels there; modules of your own have to be there.
+        address: of the cluster: "auto" for that which this machine belongs to, "host:port", or None
+            to start one here. A program that has called `ray.init` keeps its connection.
+        resources: that each process takes of the cluster, such as {"CPU": 2, "GPU": 1}; one CPU if
+            None.
         tell: called with a line of text as the work goes on.
 
     Returns:
@@ -79,15 +93,14 @@ def sensitivity(
             record of another measurement: another model, metric or pattern, other levels, other
             data or the same in another order.
         OSError: the record cannot be written; see `tfprune.files.check_target`.
-        RuntimeError: processes die again and again at the same level.
+        RuntimeError: processes die again and again at the same level, or cannot run it.
+        ImportError: `engine="ray"` without Ray.
+        ConnectionError: a cluster that does not answer within 30 seconds.
 
     Source: sensitivity analysis of Han et al. 2015 and Li et al. 2017.
     """
     graph.require_graph(model)
-    if isinstance(processes, bool) or not isinstance(processes, int) or processes < 1:
-        raise ValueError(
-            f"`processes` is a whole number, 1 or more. Received: processes={processes!r}"
-        )
+    _check(engine, processes, address, resources)
     pattern = patterns.get(pattern)
     levels = _levels(sparsities, pattern)
     named = None if layers is None else listed(layers)
@@ -97,9 +110,12 @@ def sensitivity(
     batches = enumerate(merged(Batches(model, data)))
     _pass_over(batches, bench, sums)
     with contextlib.ExitStack() as stack:
-        measurer: Bench | Processes = bench
-        if processes > 1:
-            arguments = (model, metric, pattern, named, bench.trials)
+        measurer: Bench | Processes | RayTasks = bench
+        arguments = (model, metric, pattern, named, bench.trials)
+        if engine == RAY:
+            found = stack.enter_context(Cluster(address, processes, resources))
+            measurer = RayTasks(found, *arguments)
+        elif processes is not None and processes > 1:
             measurer = stack.enter_context(Processes(processes, *arguments))
         for number, batch in batches:
             sums.add(batch, *measurer.measure(number, batch, levels, say))
@@ -143,6 +159,14 @@ def _identity(
         "metric": metric,
         "pattern": str(pattern),
     }
+
+
+def _check(engine: Any, processes: Any, address: Any, resources: Any) -> None:
+    if engine not in (PROCESSES, RAY):
+        raise ValueError(f"`engine` must be '{PROCESSES}' or '{RAY}'. Received: engine={engine!r}")
+    check(address, processes, resources)
+    if engine != RAY:
+        require_none(engine, address, resources)
 
 
 def _levels(sparsities: Sequence[float], pattern: Pattern) -> list[float]:

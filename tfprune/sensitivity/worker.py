@@ -12,9 +12,6 @@ from typing import Any
 
 from tfprune import child
 
-MODEL, OBJECTS, ARGUMENTS = "model.keras", "objects.pickle", "arguments.pickle"
-"""Files in the folder of a measurement."""
-
 
 def answer(threads: int) -> None:
     """Answer the parent until it closes the pipe; run by the child only.
@@ -27,30 +24,16 @@ def answer(threads: int) -> None:
 
 
 def _prepare(threads: int) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    import keras
-
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
+    child.limit_threads(threads)
+    from tfprune import parcels
     from tfprune.sensitivity.bench import Bench
 
     state: dict[str, Any] = {"batch": None}
 
-    def load(folder: str) -> Bench:
-        files = pathlib.Path(folder)
-        # Classes first: unpickling them imports the modules in which they are registered.
-        objects = pickle.loads((files / OBJECTS).read_bytes())
-        metric, pattern, layers = pickle.loads((files / ARGUMENTS).read_bytes())
-        model: Any = keras.models.load_model(
-            files / MODEL, custom_objects=objects, compile=metric == "loss", safe_mode=False
-        )
-        return Bench(model, metric, pattern, layers)
-
     def reply(question: dict[str, Any]) -> dict[str, Any]:
         if "folder" in question:
-            state["bench"] = load(question["folder"])
+            model, values = parcels.unpack(question["folder"])
+            state["bench"] = Bench(model, *values)
             return {}
         bench = state["bench"]
         if state["batch"] != question["batch"]:
