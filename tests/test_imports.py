@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import pathlib
+import pickle
 import types
 
 import pytest
@@ -59,6 +60,7 @@ HOUSE = (
         "legacy",
         "tfmot",
         "optimizers",
+        "torch_optimizers",
         "train_function",
         "agreement",
         "placement",
@@ -297,3 +299,8 @@ def test_reloading_keeps_the_functions():
 def test_what_loads_keras_first_may_be_any_public_name(run_python):
     # Keras registers the wrapper as it loads, while the file that asked for Keras is half done.
     run_python("import tfprune; tfprune.PrunableLayer; tfprune.PruneLowMagnitude")
+
+
+def test_the_package_can_be_pickled():
+    """Functions that travel by value, such as those of a script on a cluster, bring it along."""
+    assert pickle.loads(pickle.dumps(tfprune)) is tfprune

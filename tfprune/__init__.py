@@ -9,7 +9,8 @@ The map of the house (upper floors import lower ones, never the other way round)
   `meeting` (of workers)
 - layers: `family`, `registry` (which weights), `wrapper` (Keras 3), `legacy` (tf_keras through
   tfmot), `cloning`, `decisions`, `strip`, `optimizers` (which leave zeros alone),
-  `workers` (several train one model), `agreement` (the same one), `placement` (in shards)
+  `torch_optimizers` (in files), `workers` (several train one model), `agreement` (the same one),
+  `placement` (in shards)
 - workflows: `rules`, `prune`, `callbacks`, `tensorboard`, `custom_scalars` (how it lays out
   curves), `summary`, `channels` (which go together), `export`, `weightfiles`, `benchmarking`,
   `count`, `variants`, `shrink`, `permutation`, `allocate`, `sensitivity`, `search` (what to
@@ -23,6 +24,7 @@ Names are loaded when first used, so that `tfprune --help` need not wait for Ten
 
 from __future__ import annotations
 
+import importlib
 import importlib.abc
 import importlib.util
 import sys
@@ -209,6 +211,10 @@ class _Package(types.ModuleType):
             value = getattr(value, name)
         super().__setattr__(name, value)
 
+    def __reduce__(self) -> Any:
+        # What a function of a script refers to travels with it, by name: to Ray's workers, say.
+        return importlib.import_module, (self.__name__,)
+
 
 sys.modules[__name__].__class__ = _Package
 
@@ -238,7 +244,7 @@ class _WhenKerasLoads(importlib.abc.MetaPathFinder):
 
 def _register() -> None:
     """Load the files that hold what saved models name."""
-    for name in ("wrapper", "regularizers"):
+    for name in ("wrapper", "regularizers", "torch_optimizers"):
         importlib.import_module(f"tfprune.{name}")
 
 

@@ -237,6 +237,8 @@ class UpdatePruningStep(FamilyCallback):
         if found:
             self._counter.stop_waiting()
             agreement.require_place(self._target)
+            if self._in_fit() and not self._legacy:
+                optimizers.require_match(self._target)
             self._measure_run(found)  # before any layer follows a run that cannot begin
         self._layers = found
         for layer in self._layers:

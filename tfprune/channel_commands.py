@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from tfprune.console import note, reported, without_native_chatter
+from tfprune.console import note, on_tensorflow, reported, without_native_chatter
 
 SHRINK_EXAMPLES = (
     "Examples:\n\n$ tfprune shrink model.keras --macs 0.5 --out small.keras\n\n"
@@ -193,6 +193,8 @@ def shrink(
 
         for path in filter(None, (out, report, tflite)):
             check_target(path, overwrite)
+        if tflite is not None or latency_ms is not None:
+            on_tensorflow()
         with Console(stderr=True).status("Loading TensorFlow") as status:
             from tfprune.shrink import shrink as shrink_model
             from tfprune.variants.data import read_samples

@@ -23,7 +23,7 @@ from tfprune import (
     sensitivity_command,
 )
 from tfprune.benchmark_command import RuntimeName
-from tfprune.console import complain, reported, without_native_chatter
+from tfprune.console import complain, on_tensorflow, reported, without_native_chatter
 from tfprune.version import __version__
 
 app = typer.Typer(
@@ -109,6 +109,7 @@ def quickstart(
     The digits take about a minute on two cores, the larger sets several minutes.
     """
     with reported(), without_native_chatter():
+        on_tensorflow()
         with Console(stderr=True).status("Loading TensorFlow"):
             from tfprune.quickstart import quickstart as prune_and_compare
         result = prune_and_compare(out, dataset.value, data_dir, overwrite=overwrite)
@@ -245,6 +246,7 @@ def export(
         raise typer.BadParameter("--overwrite starts anew, --resume goes on: choose one of them.")
     result = None
     with reported(), without_native_chatter():
+        on_tensorflow()
         with Console(stderr=True).status("Loading TensorFlow"):
             from tfprune.variants import export_variants
         with contextlib.suppress(KeyboardInterrupt):

@@ -186,6 +186,7 @@ def copy_variables(source: keras.layers.Layer, target: keras.layers.Layer) -> No
     if source is target or not isinstance(source, keras.layers.Layer):
         return
     for old, new in zip(source.variables, target.variables, strict=True):
-        new.assign(old)
+        # JAX would have both hold the one array, and `fit` and `predict` of a model use up its own.
+        new.assign(keras.ops.copy(old.value))
     if hasattr(target, "finalize_state") and source.built:
         target.finalize_state()  # `Normalization` derives constants from its variables

@@ -38,6 +38,15 @@ def note(message: str, style: str | None = None) -> None:
     Console(stderr=True).print(message, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
+def on_tensorflow() -> None:
+    """Have Keras run on TensorFlow in this process, which export needs, whatever it is set to.
+
+    Model files are the same on every backend.
+    """
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = "tensorflow"
+
+
 @contextlib.contextmanager
 def without_native_chatter() -> Iterator[None]:
     """Hold back what TensorFlow's C++ parts print while they load and run.

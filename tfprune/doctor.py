@@ -175,7 +175,8 @@ def limits(versions: Mapping[str, str | None], backend: str) -> list[str]:
         found.append(f"keras {keras} has no `keras.distillation`; 3.12 and newer have.")
     if backend in ("jax", "torch"):
         found.append(
-            f"Exporting, scores by gradients and RigL need KERAS_BACKEND=tensorflow, not {backend}."
+            "Scores by gradients, RigL and `export_variants` need KERAS_BACKEND=tensorflow, not "
+            f"{backend}; `export_tflite` starts a process of TensorFlow."
         )
     return found
 

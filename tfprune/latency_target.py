@@ -25,21 +25,6 @@ SIZES = 16
 RUNS = 50
 
 
-def require_tensorflow() -> None:
-    """Raise unless files can be exported.
-
-    Raises:
-        RuntimeError: Keras runs on another backend than TensorFlow.
-    """
-    backend = keras.backend.backend()
-    if backend != "tensorflow":
-        raise RuntimeError(
-            "`latency_ms` measures exported `.tflite` files, and export needs Keras on the "
-            "TensorFlow backend: save the model as .keras, set KERAS_BACKEND=tensorflow and start "
-            f"again, or use `macs=`. Received: the backend {backend!r}"
-        )
-
-
 def require_fixed(model: keras.Model) -> None:
     """Raise unless the inputs have one size, for which a file can be measured.
 

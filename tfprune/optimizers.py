@@ -44,8 +44,9 @@ def keeps_zeros(model: Any, weights: list[Any]) -> bool:
         weights: variables, masked, with masked gradients and momentum cut by `cut_momentum`.
     """
     optimizer = inner(model)
+    kind = _kind(optimizer)
     _build(model)
-    if type(optimizer) not in _STILL or optimizer.use_ema or not optimizer.built:
+    if kind not in _STILL or optimizer.use_ema or not optimizer.built:
         return False
     if type(model).train_step is not keras.Model.train_step:
         return False
@@ -53,8 +54,8 @@ def keeps_zeros(model: Any, weights: list[Any]) -> bool:
         return False
     if any(type(w.regularizer) not in (type(None), *_NO_PUSH) for w in weights):
         return False
-    momentum = type(optimizer) not in (keras.optimizers.Adagrad, keras.optimizers.Adadelta)
-    if type(optimizer) in (keras.optimizers.SGD, keras.optimizers.RMSprop):
+    momentum = kind not in (keras.optimizers.Adagrad, keras.optimizers.Adadelta)
+    if kind in (keras.optimizers.SGD, keras.optimizers.RMSprop):
         momentum = optimizer.momentum > 0
     expected = momentum + bool(optimizer.gradient_accumulation_steps)
     # Two weights of one path (layers of one name in nested models) cannot be told apart.
@@ -74,6 +75,38 @@ def cut_momentum(model: Any, layer: Any) -> None:
     for weight, mask, _ in layer.pruning_vars if layer.zeros_hold else []:
         for slot in _slots(inner(model), weight):
             slot.assign(ops.where(mask.value, slot.value, 0))
+
+
+def require_match(model: Any) -> None:
+    """Raise if the optimizer of a model remembers variables that are not the model's.
+
+    TensorFlow and PyTorch would stop at the first step; JAX would take one variable's momentum for
+    another's.
+
+    Raises:
+        ValueError: it was built for another model, or its state comes from one.
+    """
+    optimizer = inner(model)
+    if optimizer is None or not optimizer.built:
+        return
+    # Layers of one name in nested models have weights of one path.
+    known = {
+        (f"{v.path.replace('/', '_')}_{slot}", tuple(v.shape))
+        for v in model.variables
+        for slot in _MOVING_SLOTS
+    }
+    strange = [
+        v
+        for v in optimizer.variables
+        if v.name.endswith(_MOVING_SLOTS) and (v.name, tuple(v.shape)) not in known
+    ]
+    if strange:
+        raise ValueError(
+            f"The optimizer '{optimizer.name}' holds the state of other weights than those of the "
+            f"model '{model.name}': it was built for another model. Compile with an optimizer of "
+            "the model's own, `model.compile(keras.optimizers.Adam(...), ...)`. "
+            f"Received: an optimizer with {strange[0].name!r} of shape {tuple(strange[0].shape)}"
+        )
 
 
 def gradient_scale(model: Any) -> Callable[[], Any]:
@@ -100,6 +133,14 @@ def inner(model: Any) -> Any:
     """Return the optimizer of a model, out of the one that scales the loss for float16."""
     optimizer = getattr(model, "optimizer", None)
     return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def _kind(optimizer: Any) -> type:
+    """Return the public class of an optimizer: on PyTorch Keras makes one of its own of it."""
+    made = type(optimizer)
+    if made.__module__.split(".")[0] != "keras":  # a subclass of one's own may do anything
+        return made
+    return next((k for k in made.__mro__ if k in _STILL and k.__name__ == made.__name__), made)
 
 
 def _slots(optimizer: Any, weight: Any) -> list[Any]:

@@ -95,7 +95,7 @@ def shrink(
         ValueError, TypeError: an argument is out of range, a layer is unknown, data are missing or
             do not fit, a score is not finite; or the model is wrapped for pruning, quantized,
             has LoRA enabled, is not built, or is not a Sequential or Functional one.
-        RuntimeError: "taylor" or `latency_ms` on a backend that cannot.
+        RuntimeError: "taylor" on a backend that cannot.
 
     Source: dependency groups as in DepGraph (Fang et al. 2023); importances are named in
     `tfprune.channels.importance`.
@@ -105,8 +105,6 @@ def shrink(
     _require("scope", scope, ("global", "local"))
     steps = _whole("steps", steps)
     scoring.check(importance, data)
-    if goal.kind == "latency_ms":
-        latency_target.require_tensorflow()
     model = admit(model)
     if goal.kind == "latency_ms":
         latency_target.require_fixed(model)

@@ -34,11 +34,13 @@ from tfprune.patterns import Pattern
 from tfprune.schedules import ConstantSparsity
 from tfprune.states import PruningStep, StepCounter, WeightState
 from tfprune.substitution import run_with
+from tfprune.version import __version__
 
 # Wrappers by the id of their step variable: a public way to find them at any depth of any model,
 # subclassed ones too, since `model.variables` sees through every nesting.
 _WRAPPERS: weakref.WeakValueDictionary[int, PruneLowMagnitude] = weakref.WeakValueDictionary()
 
+_FORMAT = 1  # of `get_config`: a higher one means what an older tfprune would not know
 _NO_CALLBACK = (
     "The layer '{name}' is wrapped for pruning but trained without the callback "
     "`UpdatePruningStep`, so it would never be pruned. Add it: "
@@ -391,11 +393,30 @@ class PruneLowMagnitude(keras.layers.Wrapper):
     def get_config(self):
         """Return everything needed to make the wrapper again, what chooses its masks included."""
         config = super().get_config()
+        config["format"] = _FORMAT
         config["pruning_schedule"] = self.pruning_schedule.get_config()
         config["pattern"] = str(self.pattern)
         config["score"] = score_functions.saved(self.criterion.score)
         config["regrowth"] = regrowth_.config(self.criterion.regrowth)
         return config
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Return the wrapper that a configuration tells of.
+
+        Raises:
+            ValueError: it was written by a newer tfprune, in a format that this one does not know.
+        """
+        config = {**config}
+        written = config.pop("format", 1)
+        if not isinstance(written, int) or written > _FORMAT:
+            raise ValueError(
+                f"The model was written by a newer tfprune than this one ({__version__}), which "
+                "cannot tell what its pruning means: `pip install --upgrade tfprune`. "
+                f"Received: the layer {config.get('name')!r} in format {written!r}, where "
+                f"{_FORMAT} is expected"
+            )
+        return super().from_config(config, custom_objects)
 
     def save_own_variables(self, store):
         """Save masks, thresholds and the step as it is now."""

@@ -265,12 +265,6 @@ def test_bad_arguments(cnn, tmp_path, monkeypatch, change, error, words):
     assert os.listdir(tmp_path) == []
 
 
-def test_another_backend(cnn, tmp_path, monkeypatch):
-    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    with pytest.raises(ValueError, match=r"KERAS_BACKEND=tensorflow.*'jax'"):
-        export_tflite(cnn, tmp_path / "a.tflite")
-
-
 def test_an_existing_file_is_kept(cnn, tmp_path):
     path = tmp_path / "a.tflite"
     path.write_bytes(b"mine")

@@ -14,7 +14,7 @@ from tfprune.channels import graph
 from tfprune.channels.batches import Batches
 from tfprune.channels.structure import Structure
 
-BACKENDS = ("tensorflow", "jax")
+BACKENDS = ("tensorflow", "jax", "torch")
 _STATISTICS = ("moving_mean", "moving_variance")
 
 
@@ -22,15 +22,15 @@ def require_loss(model: keras.Model) -> None:
     """Raise unless there is a loss to follow back, on a backend that can.
 
     Raises:
-        RuntimeError: another backend than TensorFlow or JAX.
+        RuntimeError: a backend that cannot train.
         ValueError: the model is not compiled with a loss.
     """
     backend = keras.backend.backend()
     if backend not in BACKENDS:
         raise RuntimeError(
-            "`importance='taylor'` needs gradients, which it takes from TensorFlow or JAX. Save "
-            "the model, set KERAS_BACKEND to one of them and start again, or use another "
-            f"importance. Received: the backend {backend!r}"
+            "`importance='taylor'` needs gradients, which it takes from TensorFlow, JAX or "
+            "PyTorch. Save the model, set KERAS_BACKEND to one of them and start again, or use "
+            f"another importance. Received: the backend {backend!r}"
         )
     own = type(model).compute_loss is not keras.Model.compute_loss
     if not model.compiled or (not own and getattr(model, "loss", None) is None):
@@ -94,6 +94,9 @@ def _gradients(model: keras.Model, compiled: keras.Model, variables: list[Any]) 
         slope = jax.jit(jax.grad(loss))
         return lambda *given: slope([variable.value for variable in variables], *given)
 
+    if keras.backend.backend() == "torch":
+        return _by_autograd(loss, variables)
+
     import tensorflow as tf
 
     def by_tape(*given: Any) -> list[Any]:
@@ -105,6 +108,18 @@ def _gradients(model: keras.Model, compiled: keras.Model, variables: list[Any]) 
         return [tf.convert_to_tensor(one) for one in found]
 
     return by_tape
+
+
+def _by_autograd(loss: Callable, variables: list[Any]) -> Callable:
+    import torch
+
+    def gradients(*given: Any) -> list[Any]:
+        values = [variable.value.detach().clone().requires_grad_() for variable in variables]
+        total = loss(values, *given)
+        # That of what the loss does not depend on is None without it.
+        return list(torch.autograd.grad(total, values, allow_unused=True, materialize_grads=True))
+
+    return gradients
 
 
 def _loss(model: keras.Model, compiled: keras.Model, inputs: Any, labels: Any, weights: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tfprune.export import elsewhere
 from tfprune.export.interface import Arrays, Interface, named_leaves
 from tfprune.export.interfaces import interface_of
 from tfprune.export.naming import Names, names_of
@@ -68,8 +69,10 @@ def named(model: Any) -> tuple[bytes, Names]:
         model: built, without wrappers, of either family.
 
     Raises:
-        ValueError: the model cannot be converted.
+        ValueError: the model cannot be converted, or Keras runs on another backend.
     """
+    if elsewhere.is_needed(model):
+        raise elsewhere.another_backend("A look at the exported file")
     interface = interface_of(model, None, None)
     with in_float32(model) as ready:
         function = trace(ready, interface)

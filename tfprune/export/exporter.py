@@ -9,11 +9,20 @@ import pathlib
 import warnings
 from typing import Any
 
-import keras
 import numpy as np
 
 from tfprune import strip
-from tfprune.export import calibration, metadata, naming, norms, runtime, samples, verify, zeros
+from tfprune.export import (
+    calibration,
+    elsewhere,
+    metadata,
+    naming,
+    norms,
+    runtime,
+    samples,
+    verify,
+    zeros,
+)
 from tfprune.export.convert import QUANTIZE, convert, trace
 from tfprune.export.encoding import check_sparse, plan
 from tfprune.export.interface import Arrays, Interface
@@ -46,7 +55,9 @@ def export_tflite(
     get TFLite's sparse encoding where that is safe, the file is loaded in `ai-edge-litert` (in a
     process beside this one) on the default runtime and with XNNPACK off, its outputs are compared
     with those of Keras, and its zeros with those of the weights. Only then does it appear at
-    `path`.
+    `path`. Where Keras runs on JAX or PyTorch, a process of TensorFlow does all that with a copy of
+    the model; classes of your own must then stand in a module that it can import, and compute with
+    `keras.ops`.
 
     Args:
         model: a built Keras 3 or tf_keras model: Sequential, Functional or subclassed, wrapped or
@@ -92,13 +103,17 @@ def export_tflite(
             is full. Nothing half-written stays.
         ExportMismatch: the file would not compute what the model does, or the runtime refuses it,
             crashes or hangs. Nothing is written.
-        ChildProcessError: the process that runs files does not start.
+        ChildProcessError: the process that runs files, or that of TensorFlow, does not start.
 
     Source: <https://ai.google.dev/edge/litert/models/convert_tf>.
     """
     target = check_target(path, overwrite)
     _check_arguments(model, quantize, representative_data)
     check_sparse(sparse)
+    if elsewhere.is_needed(model):
+        data = {"representative_data": representative_data, "sample_inputs": sample_inputs}
+        choices = {"quantize": quantize, "overwrite": overwrite, "sparse": sparse}
+        return elsewhere.export_elsewhere(model, path, data, **choices)
     runtimes = runtime.interpreters()
     runtimes.start()  # beside the conversion, so that nobody waits for it
     interface = interface_of(model, sample_inputs, representative_data)
@@ -188,17 +203,11 @@ def _rows(
 
 
 def _check_arguments(model: Any, quantize: str | None, representative_data: Any) -> None:
-    kind = require_family(model, "a model")
+    require_family(model, "a model")
     if not hasattr(model, "predict"):
         raise ValueError(
             f"Expected a model, not a layer: put it into `keras.Sequential([...])`. "
             f"Received: {model!r}"
-        )
-    if kind == "keras" and keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            "Export needs Keras on the TensorFlow backend: save the model as .keras, set "
-            "KERAS_BACKEND=tensorflow, load it and export it there. "
-            f"Received: the backend {keras.backend.backend()!r}"
         )
     if quantize not in QUANTIZE:
         raise ValueError(
