@@ -17,12 +17,14 @@ DOCS = [
     "ruff>=0.9,<1",  # breaks long signatures into lines; the linter too
 ]
 OPTUNA = "optuna>=3,<6"
+JAX = "jax>=0.4.30"
+BACKENDS = [JAX, "torch>=2.5,<3"]  # of Keras, beside TensorFlow
 RAY = ["ray[tune]>=2.44,<3", OPTUNA]  # what a search tries is sampled by Optuna
 TEST = [
     *DOCS,
     "hypothesis>=6.100,<7",
     "ipykernel>=6.29",
-    "jax>=0.4.30",
+    JAX,
     "nbclient>=0.10,<1",
     "nbformat>=5.10,<6",
     *RAY,
@@ -72,6 +74,7 @@ setup(
         "typer>=0.15,<1",
     ],
     extras_require={
+        "backends": BACKENDS,
         "docs": DOCS,
         "test": TEST,
         "notebooks": ["jupyterlab>=4,<5"],
