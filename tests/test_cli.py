@@ -1,4 +1,5 @@
 import importlib
+import inspect
 import json
 import os
 import pathlib
@@ -180,6 +181,14 @@ def test_examples_name_files_that_a_quickstart_writes():
     named = [path.name for path in paths if path.parent.name == "tfprune-quickstart"]
     assert named
     assert set(named) <= set(quickstart._FILES)
+
+
+@pytest.mark.parametrize("command", cli.app.registered_commands, ids=lambda c: c.callback.__name__)
+def test_help_breaks_where_the_terminal_does(command):
+    """All lines but those of the first paragraph are kept: one that goes on would break twice."""
+    _, *thoughts = inspect.getdoc(command.callback).split("\n\n")
+    assert [thought for thought in thoughts if "\n" in thought] == []
+    assert all(thought[-1] == "." for thought in thoughts)
 
 
 def test_help_names_every_command_and_dataset():

@@ -129,6 +129,7 @@ class TestCommand:
         text = command[1].stdout
         assert command[1].stderr == ""
         assert all(name in text for name in VARIANTS)
+        assert "tfprune report tfprune-quickstart\n" in text
         assert "tfprune board tfprune-quickstart/logs" in text
         assert "tfprune inspect tfprune-quickstart/" in text
         assert "…" not in text
@@ -190,6 +191,7 @@ class TestFromPython:
 
     def test_prints_and_draws(self, tiny):
         assert all(name in str(tiny) for name in VARIANTS)
+        assert f"  tfprune report {tiny.out}" in str(tiny).splitlines()
         axes = tiny.plot()
         assert [label.get_text() for label in axes.get_yticklabels()] == VARIANTS
 

@@ -162,6 +162,32 @@ def test_thresholds_are_the_smallest_magnitude_kept(run):
         assert logged[-1][1] > 0
 
 
+def test_two_in_four_has_a_threshold_only_where_an_update_cut_something(tmp_path):
+    """The last update finds every group cut: the price of that is no threshold."""
+    keras.utils.set_random_seed(0)
+    schedule = tfprune.FunctionSchedule(lambda step: min(0.5, step / 16), 12, frequency=2)
+    rules = [tfprune.Rule("conv", schedule=0.5), tfprune.Rule("wide", schedule, pattern="2:4")]
+    rules += [tfprune.Rule("logits", skip=True)]
+    model = tfprune.prune(build(keras), rules)
+    model.compile("adam", "mse")
+    spy = Spy(keras, model)
+    watch = [tfprune.UpdatePruningStep(), tfprune.PruningSummaries(tmp_path), spy.callback]
+    model.fit(*data(), batch_size=8, epochs=EPOCHS, verbose=0, callbacks=watch)
+    events = read(tmp_path)
+    logged = scalars(events, "threshold/wide/kernel")
+    assert logged
+    for step, value in logged:
+        assert value == pytest.approx(spy.states[step]["wide/kernel"].threshold)
+        assert value > 0
+    every = [step for step, _ in scalars(events, "sparsity/wide/kernel")]
+    assert every[0] < logged[0][0]
+    assert logged[-1][0] < every[-1]
+    assert spy.states[every[-1]]["wide/kernel"].threshold == 0.0  # what is saved stays as it was
+    assert [step for step, _ in scalars(events, "threshold/conv/kernel")] == every
+    ((_, text),) = values(events, "rules")
+    assert "threshold of an N:M pattern" in text.item().decode()
+
+
 def test_targets_follow_the_schedule(run):
     for weight in WEIGHTS:
         size = run.states[0][weight].weight.size

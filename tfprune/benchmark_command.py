@@ -81,8 +81,9 @@ def benchmark(
 ) -> None:
     """Measure .tflite files side by side: speed, load time, memory, and whether they are right.
 
-    Each file has a process of its own, and they take turns. Outputs are compared with those of
-    plain kernels (XNNPACK off).
+    Each file has a process of its own, and they take turns.
+
+    Outputs are compared with those of plain kernels (XNNPACK off).
     """
     shapes = dict(_shape(text) for text in shape or [])
     for name, value, place in (

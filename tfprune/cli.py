@@ -106,6 +106,7 @@ def quickstart(
     """Train a small CNN, prune it, export it, and compare before and after.
 
     Writes model.keras, one .tflite file per number format, TensorBoard logs and report.json.
+
     The digits take about a minute on two cores, the larger sets several minutes.
     """
     with reported(), without_native_chatter():
@@ -239,8 +240,9 @@ def export(
 ) -> None:
     """Write a model in every form, verify and measure each file, mark the best.
 
-    Each file appears whole, once it is verified; variants.json tells what is finished. Exit code 1
-    if no variant meets the objective, or a file came out wrong.
+    Each file appears whole, once it is verified; variants.json tells what is finished.
+
+    Exit code 1 if no variant meets the objective, or a file came out wrong.
     """
     if overwrite and resume:
         raise typer.BadParameter("--overwrite starts anew, --resume goes on: choose one of them.")

@@ -118,6 +118,7 @@ class QuickstartResult(Result):
             self._legend(),
             "",
             Text.from_markup(wrote),
+            Text(f"  tfprune report {self.out}", no_wrap=True),
             Text(f"  tfprune board {self.out}/logs", no_wrap=True),
             Text(f"  tfprune inspect {self.out}/{self.variants[-1].file}", no_wrap=True),
         )

@@ -52,9 +52,13 @@ def demo(
 ) -> None:
     """Serve a page that runs two .tflite files side by side in your own browser.
 
-    It shows how fast each is there, and whether the answers are the same and right. Browsers have
-    the sparse kernels on any PC. Ctrl-C ends it. For a phone on adb: --port 8765, then `adb reverse
-    tcp:8765 tcp:8765`, and open the address on the phone.
+    It shows how fast each is there, and whether the answers are the same and right.
+
+    Browsers have the sparse kernels on any PC. Ctrl-C ends it.
+
+    For a phone on adb: --port 8765, then `adb reverse tcp:8765 tcp:8765`.
+
+    Then open the address on the phone.
     """
     with reported():
         from tfprune.benchmarking import demo_page

@@ -43,8 +43,11 @@ def report(
 ) -> None:
     """Write one page about a run, HTML without network, and the same as Markdown.
 
-    It shows what it finds: before and after, layers, training, sensitivity, channels, files,
-    latency, what was skipped and why, versions and seeds; and says what else could be shown.
+    It shows what it finds: before and after, layers, training, sensitivity, channels, files.
+
+    Then latency, searches, what was skipped and why, versions and seeds.
+
+    At its end it says what else could be shown, and by which command.
     """
     with reported(), without_native_chatter():
         with Console(stderr=True).status("Reading the run"):

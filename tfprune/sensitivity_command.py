@@ -77,8 +77,9 @@ def sensitivity(
 ) -> None:
     """Prune each weight alone at several levels; show how much worse the model gets.
 
-    Nothing is trained and the model's file is not changed. The least sensitive weights can be
-    pruned hardest: `tfprune.allocate(..., "sensitivity")` does so.
+    Nothing is trained and the model's file is not changed.
+
+    The least sensitive weights can be pruned hardest, as `tfprune.allocate` does.
     """
     with reported(), without_native_chatter():
         from tfprune.files import check_target, write_whole

@@ -13,12 +13,17 @@ import numpy as np
 from tfprune import custom_scalars, decisions, workers
 from tfprune.callbacks import FamilyCallback
 from tfprune.family import require_family, room
+from tfprune.patterns import NM, Pattern
 from tfprune.registry import unique
 from tfprune.states import WeightState
 from tfprune.strip import pruned_layers
 
 _PICTURE_SIZE = 256
 _HISTOGRAM_SIZE = 100_000
+_THRESHOLD_OF_NM = (
+    "The threshold of an N:M pattern is the most magnitude that a group lost in the last update; "
+    "there is no point where an update cut nothing more, as when every group has its zeros."
+)
 
 
 class PruningSummaries(FamilyCallback):
@@ -28,7 +33,9 @@ class PruningSummaries(FamilyCallback):
     groups by their first word:
 
     - `sparsity/...`, `target/...`, `threshold/...`, `flipped/...` (fraction of the mask that
-      changed since it was last written) for each weight, `sparsity/model` for all together;
+      changed since it was last written) for each weight, `sparsity/model` for all together; the
+      threshold of an N:M pattern is the most magnitude that a group lost in the last update, and
+      has no point after an update that cut nothing more;
     - `surviving_weights/...`: histograms of the weights that are kept (a sample of at most
       100,000 of them);
     - `mask/...`: pictures, white where a weight is kept; inputs run down, outputs across;
@@ -204,18 +211,20 @@ class PruningSummaries(FamilyCallback):
                         state.weight.shape, state.layout, asked, schedule.final_sparsity
                     )
                     tf.summary.scalar(f"target/{name}", target if asked else 0.0)
-                    self._write_weight(name, state)
+                    self._write_weight(name, state, layer.pattern)
                     kept += np.count_nonzero(state.weight)
                     size += state.weight.size
             tf.summary.scalar("sparsity/model", 1.0 - kept / max(1, size))
             self._write_layout(custom_scalars.layout(weights))
         self._writer.flush()
 
-    def _write_weight(self, name: str, state: WeightState) -> None:
+    def _write_weight(self, name: str, state: WeightState, pattern: Pattern) -> None:
         import tensorflow as tf
 
         tf.summary.scalar(f"sparsity/{name}", state.sparsity)
-        tf.summary.scalar(f"threshold/{name}", state.threshold)
+        # Groups of N:M that lost their weights earlier cost nothing: 0 is the price of no cut.
+        if state.threshold or not isinstance(pattern, NM):
+            tf.summary.scalar(f"threshold/{name}", state.threshold)
         packed = np.packbits(state.mask)
         before = self._seen_masks.get(name)
         if before is not None:
@@ -250,6 +259,8 @@ def rules_page(model: Any) -> str:
         f"| {layer.layer_name} | {layer.criterion} | `{layer.pruning_schedule}` |"
         for layer in pruned_layers(model)
     ]
+    if any(isinstance(layer.pattern, NM) for layer in pruned_layers(model)):
+        lines += ["", _THRESHOLD_OF_NM]
     dense = [d for d in decisions.recall(model) if d.reason]
     if dense:
         lines += ["", "| left dense | because |", "|---|---|"]
