@@ -9,6 +9,7 @@ The map of the house (upper floors import lower ones, never the other way round)
   `meeting` (of workers)
 - layers: `family`, `registry` (which weights), `wrapper` (Keras 3), `legacy` (tf_keras through
   tfmot), `cloning`, `decisions`, `strip`, `optimizers` (which leave zeros alone),
+  `parcels` (a model for another process), `cluster` (of Ray's workers),
   `torch_optimizers` (in files), `workers` (several train one model), `agreement` (the same one),
   `placement` (in shards)
 - workflows: `rules`, `prune`, `callbacks`, `tensorboard`, `custom_scalars` (how it lays out

@@ -206,17 +206,6 @@ def serve(
         say(reply)
 
 
-def limit_threads(threads: int) -> None:
-    """Leave the other cores to other processes; called before TensorFlow runs anything."""
-    import keras
-
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-
-
 def environment() -> dict[str, str]:
     """Return this process's environment, in which a child finds the modules that this one does."""
     search = os.pathsep.join(part or os.getcwd() for part in sys.path)

@@ -161,7 +161,9 @@ def call(module: str, function: str, place: Place, *arguments: Any) -> Any:
         os.environ["KERAS_BACKEND"] = place.backend
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         if not _limited:
-            child.limit_threads(place.threads)
+            from tfprune import parcels  # which loads Keras
+
+            parcels.limit_threads(place.threads)
             _limited = True
     return getattr(importlib.import_module(module), function)(*arguments)
 

@@ -105,6 +105,15 @@ def model_of(content: bytes, like: keras.Model) -> keras.Model:
         return loaded(path, _own_objects(like))
 
 
+def limit_threads(threads: int) -> None:
+    """Leave the other cores to other processes; called before TensorFlow runs anything."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
 def _pickled(value: Any, what: str, alone: str, dumps: Dumps) -> bytes:
     """Return what another process can read.
 

@@ -24,8 +24,9 @@ def answer(threads: int) -> None:
 
 
 def _prepare(threads: int) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    child.limit_threads(threads)
     from tfprune import parcels
+
+    parcels.limit_threads(threads)
     from tfprune.sensitivity.bench import Bench
 
     state: dict[str, Any] = {"batch": None}
