@@ -1,5 +1,6 @@
 """What the documents say is so: Python runs, commands exist, every public name has its page."""
 
+import importlib.util
 import pathlib
 import re
 import shutil
@@ -117,6 +118,8 @@ def page(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     module = types.ModuleType("page")
     monkeypatch.setitem(sys.modules, "page", module)  # classes are found through it
+    if importlib.util.find_spec("ray") is not None:  # as it does with a script of the reader's
+        importlib.import_module("ray.cloudpickle").register_pickle_by_value(module)
     x, y = images(64, 1)
     x_test, y_test = images(96, 2)
 
