@@ -1,12 +1,16 @@
 """Starts a few processes on loopback and never leaves one behind."""
 
+import contextlib
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
 import time
+
+import numpy as np
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 
@@ -19,7 +23,7 @@ def free_ports(count):
     return ports
 
 
-def together(code, folder, timeout=150, may_fail=False, **environment):
+def together(code, folder, timeout=400, may_fail=False, **environment):
     """Run code in two processes, which find their place in ADDRESSES and INDEX.
 
     Returns:
@@ -53,7 +57,7 @@ def together(code, folder, timeout=150, may_fail=False, **environment):
         deadline = time.monotonic() + timeout
         while any(one.poll() is None for one in running) and time.monotonic() < deadline:
             if any(one.poll() for one in running):
-                deadline = min(deadline, time.monotonic() + 5)  # the other may wait for ever
+                deadline = min(deadline, time.monotonic() + 20)  # the other may wait for ever
             time.sleep(0.2)
     finally:
         for one in running:
@@ -70,3 +74,39 @@ def together(code, folder, timeout=150, may_fail=False, **environment):
 
 def last(log):
     return json.loads(log.read_text("utf-8", "replace").strip().splitlines()[-1])
+
+
+def example(name, folder):
+    """Run an example of `examples/distributed` by its one command; return each worker's figures."""
+    environ = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
+    script = ROOT / "examples" / "distributed" / f"{name}.py"
+    log = folder.parent / f"{name}.log"
+    with log.open("wb") as file:
+        running = subprocess.Popen(
+            [sys.executable, str(script), "--fast", "--json", "figures", "--timeout", "200"],
+            cwd=folder,
+            env={**environ, "PYTHONPATH": str(ROOT)},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            status = running.wait(timeout=400)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(running.pid, signal.SIGKILL)  # its workers too
+            running.wait()
+    assert status == 0, log.read_text("utf-8", "replace")[-4000:]
+    return [json.loads((folder / f"figures.{index}").read_text()) for index in range(2)]
+
+
+def check_example(found, folder):
+    """Assert that an example has ended as one machine would, and left one file."""
+    assert found[0] == found[1]
+    kept = [29, 7_373, 128]  # a fifth of 144, 36,864 and 640, rounded
+    sizes = [9 * 16, 6 * 6 * 16 * 64, 64 * 10]
+    sparsity = [1 - few / size for few, size in zip(kept, sizes, strict=True)]
+    np.testing.assert_allclose(found[0]["sparsity"], sparsity)
+    assert found[0]["step"] == 8  # 256 images, 64 a step for both workers, two epochs
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"figures.0", "figures.1", "small.keras"}

@@ -1,0 +1,95 @@
+"""Keras 3 on JAX: two processes on loopback, and weights that devices share."""
+
+import processes
+import pytest
+
+pytest.importorskip("jax")
+pytestmark = pytest.mark.journey
+
+JAX = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "TF_CONFIG": ""}
+
+MISUSE = """
+import json, os
+import keras, numpy as np, tfprune
+from tfprune import workers
+
+index = int(os.environ["INDEX"])
+address = os.environ["ADDRESSES"].split(",")[0]
+said = {}
+
+
+def told(name, function):
+    try:
+        function()
+    except ValueError as error:
+        said[name] = str(error)
+
+
+def net():
+    return keras.Sequential([
+        keras.Input((8,)), keras.layers.Dense(16, name="a"), keras.layers.Dense(4, name="b")])
+
+
+told("seeds", lambda: workers.connect(address, 2, index, index, timeout=200))
+workers.connect(address, 2, index, timeout=200)
+schedule = tfprune.PolynomialDecay(0.0, 0.75, 0, 6, frequency=2)
+told("no distribution", lambda: tfprune.prune(net(), schedule))
+keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
+told("rules", lambda: tfprune.prune(
+    net(), [tfprune.Rule("a" if index else None, schedule=schedule)]))
+print(json.dumps(said), flush=True)
+"""
+
+
+def test_processes_that_differ_are_told_before_the_first_step(tmp_path):
+    for said in processes.together(MISUSE, tmp_path, **JAX):
+        assert said["seeds"].endswith("Received: 0 on worker 0, 1 on worker 1")
+        assert "set_distribution(keras.distribution.DataParallel" in said["no distribution"]
+        assert "rules differ" in said["rules"]
+
+
+SHARDED = """
+import json, os
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=1"
+import keras, numpy as np, tfprune
+from tfprune import workers
+from tfprune.wrapper import wrappers
+
+index = int(os.environ["INDEX"])
+workers.connect(os.environ["ADDRESSES"].split(",")[0], 2, index, timeout=200)
+over = keras.distribution
+mesh = over.DeviceMesh((1, 2), ("batch", "model"), over.list_devices())
+layouts = over.LayoutMap(mesh)
+layouts["KEY"] = (None, "model")  # each process holds a half of each kernel
+over.set_distribution(over.ModelParallel(
+    layout_map=layouts, batch_dim_name="batch", auto_shard_dataset=False))
+model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16, name="a"),
+                          keras.layers.Dense(4, name="b")])
+model = tfprune.prune(model, tfprune.PolynomialDecay(0.0, 0.75, 0, 6, frequency=2))
+model.compile("adam", "mse")
+x = np.random.default_rng(0).random((32, 8), np.float32)
+model.fit(x, x[:, :4], batch_size=4, verbose=0, callbacks=[tfprune.UpdatePruningStep()])
+found = []
+for layer in wrappers(model):
+    (weight, mask, threshold), = layer.pruning_vars
+    shards = [[part.data.shape for part in one.value.addressable_shards] for one in (weight, mask)]
+    (state,) = layer.states()
+    found.append([shards, len(threshold.shape), int(state.mask.sum()),
+                  bool((state.weight[~state.mask] == 0).all())])
+plain = tfprune.stripped_weights(model)
+print(json.dumps([found, [int(np.count_nonzero(w)) for w in plain if w.ndim == 2]]), flush=True)
+"""
+
+
+@pytest.mark.parametrize("key", [".*/kernel", ".*kernel.*"])  # the second: masks match it too
+def test_masks_lie_where_their_weights_lie(key, tmp_path):
+    found = processes.together(SHARDED.replace("KEY", key), tmp_path, **JAX)
+    assert found[0] == found[1]
+    (first, second), nonzero = found[0]
+    assert first == [[[[8, 8]], [[8, 8]]], 0, 32, True]
+    assert second == [[[[16, 2]], [[16, 2]]], 0, 16, True]
+    assert nonzero == [32, 16]
+
+
+def test_the_example_prunes_as_one_machine_does(tmp_path):
+    processes.check_example(processes.example("jax_workers", tmp_path), tmp_path)
