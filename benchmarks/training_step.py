@@ -17,8 +17,10 @@ A round is 100 steps of each model, and a ratio is the median over the rounds of
 
     python benchmarks/training_step.py [--rounds 9]
     python benchmarks/training_step.py --networks dense --without-tfmot --compiled
+    python benchmarks/training_step.py --networks dense --backend torch
 
 `--compiled` trains all of them under XLA (`jit_compile=True`), which Keras does by itself on GPUs.
+`--backend` runs Keras 3 on JAX (always under XLA) or PyTorch, without tfmot.
 """
 
 from __future__ import annotations
@@ -190,20 +192,30 @@ def main() -> None:
     parser.add_argument("--without-tfmot", action="store_true", help="tfprune and dense only")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--compiled", action="store_true", help="under XLA (`jit_compile=True`)")
-    parser.add_argument("--out", type=pathlib.Path, default=RESULTS / "training_step.json")
+    parser.add_argument("--backend", choices=("tensorflow", "jax", "torch"), default="tensorflow")
+    parser.add_argument("--out", type=pathlib.Path)
     options = parser.parse_args()
+    os.environ["KERAS_BACKEND"] = options.backend
+    elsewhere = options.backend != "tensorflow"
+    suffix = f"_{options.backend}" if elsewhere else ""
+    out = options.out or RESULTS / f"training_step{suffix}.json"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    rows, compiled = [], options.compiled
+    rows, compiled = [], options.compiled or options.backend == "jax"
     for name in options.networks:
         network = NETWORKS[name]
         trainees = {("tfprune", k): t for k, t in tfprune_trainees(network, compiled).items()}
-        if not options.without_tfmot:
+        if not options.without_tfmot and not elsewhere:
             trainees |= {("tfmot", k): t for k, t in tfmot_trainees(network, compiled).items()}
         rows += figures(name, measure(trainees, options.rounds, SHAPES[name]))
     print_table(rows)
-    kept = {"environment": environment(), "rounds": options.rounds, "compiled": compiled}
-    save(options.out, kept | {"steps": rows})
-    print(f"Written: {options.out}")
+    kept = {
+        "environment": environment(),
+        "backend": options.backend,
+        "rounds": options.rounds,
+        "compiled": compiled,
+    }
+    save(out, kept | {"steps": rows})
+    print(f"Written: {out}")
 
 
 if __name__ == "__main__":

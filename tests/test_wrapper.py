@@ -453,3 +453,12 @@ def test_wrappers_are_forgotten_with_their_models():
     keras.utils.clear_session()
     gc.collect()
     assert reference() is None
+
+
+def test_a_layer_from_a_newer_tfprune_is_refused_and_one_without_a_format_is_read():
+    config = PruneLowMagnitude(layers.Dense(3), tfprune.ConstantSparsity(0.5, 0)).get_config()
+    assert config["format"] == 1
+    with pytest.raises(ValueError, match=r"newer tfprune.*--upgrade.*format 2, where 1"):
+        PruneLowMagnitude.from_config({**config, "format": 2})
+    old = {name: value for name, value in config.items() if name != "format"}
+    assert PruneLowMagnitude.from_config(old).get_config() == config
