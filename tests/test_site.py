@@ -1,14 +1,18 @@
 """The site builds, asks no other host for anything, and has every public name once."""
 
 import importlib
+import os
 import pathlib
 import re
 import subprocess
 import sys
 
 import pytest
+from reporting.devtools import Page
 
 import tfprune
+from tfprune.benchmarking import MissingTool
+from tfprune.benchmarking.litertjs import find_browser_program
 
 ROOT = pathlib.Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -62,6 +66,32 @@ def test_the_site_loads_nothing_from_other_hosts(site):
         assert not re.search(r"""url\(["']?(https?:)?//""", style.read_text("utf-8")), style
     for picture in site.glob("*.svg"):
         assert not re.search(r"""url\(["']?https?:""", picture.read_text("utf-8")), picture
+
+
+WIDE = """[...document.querySelectorAll('article table')].filter(
+  e => e.getBoundingClientRect().width > e.closest('article').clientWidth)
+  .map(e => e.textContent.slice(0, 40))"""
+
+
+@pytest.mark.journey
+def test_the_devices_can_be_read_on_a_phone(site):
+    """No table is wider than the screen, where its last column would be out of sight."""
+    try:
+        page = Page(find_browser_program(None))
+    except MissingTool as error:
+        advice = f"THE SITE IS NOT TESTED IN A BROWSER HERE: {error}"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(advice)
+    try:
+        page.open((site / "explanations/which-technique/index.html").as_uri(), 375)
+        assert page.evaluate("document.querySelectorAll('article table').length") > 0
+        assert page.evaluate(WIDE) == []
+        assert page.evaluate("document.documentElement.scrollWidth") == 375
+        targets = page.evaluate("[...document.querySelectorAll('article h3')].map(e => e.id)")
+        links = "[...document.querySelectorAll('article p a')].map(e => e.hash.slice(1))"
+        assert len(targets) == 8
+        assert set(targets) <= set(page.evaluate(links))
+    finally:
+        page.close()
 
 
 @pytest.mark.journey

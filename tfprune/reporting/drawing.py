@@ -75,7 +75,7 @@ def _fix_ticks(figure: Any) -> None:
 
     for axes in figure.axes:
         if isinstance(axes.xaxis.get_major_locator(), AutoLocator):
-            axes.xaxis.set_major_locator(MaxNLocator(_STEPS))
+            axes.xaxis.set_major_locator(MaxNLocator(_STEPS, steps=[1, 2, 2.5, 5, 10]))
 
 
 def bars(
