@@ -34,9 +34,10 @@ def labels_of(figure):
         yield [label.get_window_extent(renderer) for label in seen]
 
 
-@pytest.mark.parametrize("name", ["int8", "a_layer_with_a_very_long_name/kernel"])
+@pytest.mark.parametrize("name", ["float16-sparse", "a_layer_with_a_very_long_name/kernel"])
 def test_labels_of_ticks_are_whole_and_apart(drawn, name):
-    values = [*np.linspace(150, 165, 6), 0.0132, 9.99, 100.0, 12_345_678.0]
+    # At 153.8 the label 160 was cut in half: there was room for it before there were ticks.
+    values = [*np.linspace(100, 400, 40)[6:9], 0.0132, 9.99, 100.0, 12_345_678.0]
     for value in values:
         series = {"file": [value, value / 2], "gzip": [value / 3, value / 4]}
         drawing.bars(items.VARIANTS, "bars", [name, "dense"], series, "KiB")
