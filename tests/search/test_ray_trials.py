@@ -71,45 +71,45 @@ def test_trials_are_those_of_one_machine_and_go_on_in_either(tmp_path, cluster):
 def test_a_node_that_is_lost_costs_its_own_trial(tmp_path, cluster):
     import threading
 
-    begun = tmp_path / "begun"
-    begun.mkdir()
+    victim = tmp_path / "victim"
 
-    def slow(pruned):
+    def hanging_once(pruned):
+        import contextlib
         import time
 
         import ray
 
-        node = ray.get_runtime_context().get_node_id()
-        mark = begun / f"{node}-{time.monotonic_ns()}"
-        mark.touch()
-        time.sleep(6.0)
-        mark.rename(mark.with_suffix(".done"))
+        with contextlib.suppress(FileExistsError), victim.open("x") as file:
+            file.write(ray.get_runtime_context().get_node_id())
+            file.flush()
+            time.sleep(120.0)
+        with (tmp_path / "done").open("a") as file:
+            file.write("x")
         cut_only(pruned)
 
     by_id = {node.node_id: node for node in cluster.worker_nodes}
     lost, over = [], threading.Event()
 
     def lose():
-        """Take away the first node that trains, once."""
+        """Take away the node that hangs, once."""
         while not over.wait(0.5):
-            for path in begun.iterdir():
-                if path.suffix != ".done":
-                    lost.append(by_id[path.name.split("-")[0]])
-                    cluster.remove_node(lost[0], allow_graceful=False)
-                    return
+            if victim.exists() and victim.read_text():
+                lost.append(by_id[victim.read_text()])
+                cluster.remove_node(lost[0], allow_graceful=False)
+                return
 
     lines = []
     remover = threading.Thread(target=lose)
     remover.start()
     try:
-        found = search(network(), train=slow, tell=lines.append, processes=2, trials=2)
+        found = search(network(), train=hanging_once, tell=lines.append, processes=2, trials=2)
     finally:
         over.set()
         remover.join()
         cluster.add_node(num_cpus=1)
     assert len(lost) == 1
     assert len([line for line in lines if line.endswith("was lost; it is run again")]) == 1
-    assert len(list(begun.glob("*.done"))) == 2  # the other trial was trained once
+    assert (tmp_path / "done").read_text() == "xx"  # the other trial was trained once
     assert figures(found) == figures(search(network(), "optuna", trials=2))
 
 

@@ -71,41 +71,45 @@ def test_a_node_that_is_lost_costs_its_own_levels(tmp_path, cluster):
     def closeness(labels, outputs):  # of no module: it travels by value
         return -float(np.abs(outputs.max(axis=1) - labels).mean())
 
-    def slow(labels, outputs):
+    victim = tmp_path / "victim"
+
+    def hanging_once(labels, outputs):
+        import contextlib
         import time
 
         import ray
 
-        if ray.is_initialized():  # not in this process, which measures the first batch too
-            mark = tmp_path / ray.get_runtime_context().get_node_id()
-            mark.touch()
-            time.sleep(1.0)
-            mark.unlink()
+        if ray.is_initialized():  # not in this process, if it should measure too
+            with contextlib.suppress(FileExistsError), victim.open("x") as file:
+                file.write(ray.get_runtime_context().get_node_id())
+                file.flush()
+                time.sleep(120.0)
         return closeness(labels, outputs)
 
     lost, lines = [], []
     by_id = {node.node_id: node for node in cluster.worker_nodes}
 
     def lose(text):
-        """Take away a node that is in the middle of a level, once."""
+        """Take away the node that hangs, once."""
         lines.append(text)
-        at_work = [by_id[path.name] for path in tmp_path.iterdir() if path.name in by_id]
-        if at_work and not lost:
-            lost.append(at_work[0])
-            cluster.remove_node(at_work[0], allow_graceful=False)
+        if not lost and victim.exists() and victim.read_text():
+            lost.append(by_id[victim.read_text()])
+            cluster.remove_node(lost[0], allow_graceful=False)
 
     levels = (0.5, 0.7, 0.9)
     ray.init(cluster.address, log_to_driver=False)
     try:
-        found = tfprune.sensitivity(network(), data(40), levels, slow, engine="ray", tell=lose)
+        found = tfprune.sensitivity(
+            network(), data(40), levels, hanging_once, engine="ray", tell=lose
+        )
         assert ray.is_initialized()  # whoever connected disconnects
     finally:
         ray.shutdown()
         cluster.add_node(num_cpus=1)
     assert len(lost) == 1
     reports = [line for line in lines if "its worker was lost" in line]
-    assert 1 <= len(reports) <= 2  # what ran there, and what Ray was just sending there
-    assert all(line.endswith("it is run again") for line in reports)
+    assert len(reports) == 1
+    assert reports[0].endswith("it is run again")
     alone = tfprune.sensitivity(network(), data(40), levels, closeness)
     np.testing.assert_allclose(drops(found), drops(alone), atol=1e-6)
 
@@ -141,8 +145,9 @@ def test_a_metric_that_cannot_travel(cluster):
 
 def test_a_cluster_of_its_own_leaves_the_environment_as_it_was():
     pytest.importorskip("ray")
-    before = dict(os.environ)
+    names = ("RAY_USAGE_STATS_ENABLED", "KERAS_BACKEND")
+    before = [os.environ.get(name) for name in names]
     found = tfprune.sensitivity(network(), data(40), (0.5,), engine="ray", processes=1)
     alone = tfprune.sensitivity(network(), data(40), (0.5,))
     np.testing.assert_allclose(drops(found), drops(alone), atol=1e-6)
-    assert os.environ == before
+    assert [os.environ.get(name) for name in names] == before
