@@ -23,9 +23,16 @@ def reported() -> Iterator[None]:
         raise typer.Exit(130) from None
     except BrokenPipeError:  # the reader of our output left, as in `tfprune inspect ... | head`
         raise
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, TypeError) as error:
+        if not _explains_itself(error):
+            raise
         complain(f"Error: {error}")
         raise typer.Exit(1) from None
+
+
+def _explains_itself(error: BaseException) -> bool:
+    """Tell whether a failure was foreseen: a TypeError is if it says what was received."""
+    return not isinstance(error, TypeError) or "Received:" in str(error)
 
 
 def complain(message: str) -> None:
@@ -65,9 +72,10 @@ def without_native_chatter() -> Iterator[None]:
             yield
         except (ValueError, OSError, RuntimeError, KeyboardInterrupt):
             raise
-        except BaseException:
-            held.seek(0)
-            shutil.copyfileobj(held, terminal.buffer)
+        except BaseException as error:
+            if not (isinstance(error, TypeError) and _explains_itself(error)):
+                held.seek(0)
+                shutil.copyfileobj(held, terminal.buffer)
             raise
         finally:
             terminal.flush()
