@@ -83,7 +83,8 @@ class MaskedWeight:
             if may_return is None:
                 return ops.where(mask, gradient, 0)
             if decay:
-                pull = ops.where(mask, 0, value) * ops.cast(decay * scale(), value.dtype)
+                lost = ops.where(mask, 0, value)
+                pull = ops.multiply(lost, ops.cast(decay * scale(), value.dtype))
                 gradient = gradient + pull
             return ops.where(ops.logical_or(mask, may_return.value), gradient, 0)
 
