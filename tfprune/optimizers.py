@@ -119,7 +119,7 @@ def gradient_scale(model: Any) -> Callable[[], Any]:
     strategy = getattr(model, "distribute_strategy", None)
     share = 1.0 / getattr(strategy, "num_replicas_in_sync", 1)
     scale = getattr(getattr(model, "optimizer", None), "dynamic_scale", None)
-    return lambda: share if scale is None else ops.cast(scale.value, "float32") * share
+    return lambda: share if scale is None else ops.multiply(ops.cast(scale.value, "float32"), share)
 
 
 def _build(model: Any) -> None:

@@ -89,12 +89,12 @@ def export_elsewhere(
     return outcome
 
 
-def _still(data: Any) -> Any:
+def _still(given: Any) -> Any:
     """Return data as numpy arrays; what is iterated over as its first elements."""
+    is_function = callable(given) and not hasattr(given, "__iter__")
+    data: Any = given() if is_function and not hasattr(given, "__getitem__") else given
     if data is None or isinstance(data, (str, bytes, bool, int, float)):
         return data  # refused there, with the message that all users get
-    if callable(data) and not hasattr(data, "__iter__") and not hasattr(data, "__getitem__"):
-        return _still(data())
     if hasattr(data, "shape") and hasattr(data, "dtype"):
         return keras.ops.convert_to_numpy(data)
     if isinstance(data, dict):
