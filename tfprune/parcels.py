@@ -144,7 +144,12 @@ def _pickled(value: Any, what: str, alone: str, dumps: Dumps) -> bytes:
 
 def _own_objects(model: keras.Model) -> dict[str, Any]:
     """Return the classes and functions that the model needs and Keras does not bring."""
-    found = [type(one) for one in leaves(model)]
+    found: list[Any] = [type(model)]
+    for one in leaves(model):
+        found.append(type(one))
+        while isinstance(one, keras.layers.Wrapper):
+            one = one.layer
+            found.append(type(one))
     loss = getattr(model, "loss", None) if model.compiled else None
     found += [loss] if callable(loss) and hasattr(loss, "__name__") else [type(loss)]
     own = [one for one in found if one.__module__.split(".")[0] not in ("keras", "builtins")]

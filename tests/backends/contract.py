@@ -464,6 +464,30 @@ def export(folder, **options):
     }
 
 
+@keras.saving.register_keras_serializable("contract")
+class Doubled(keras.Model):
+    """A class of the user's own that a process of TensorFlow can import."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.last = tfprune.prune_low_magnitude(L.Dense(4, name="last"), half())
+
+    def call(self, inputs):
+        return keras.ops.multiply(self.last(inputs), 2.0)
+
+
+def export_own_class(folder):
+    """Export a subclassed model, and return the zeros in the file and its largest error."""
+    model = Doubled()
+    x = data()[0]
+    compiled(model)
+    fit(model)
+    result = tfprune.export_tflite(
+        model, pathlib.Path(folder) / f"{backend()}-own.tflite", sample_inputs=x
+    )
+    return {"zeros": result.weights[0].zeros, "error": result.max_rel_error}
+
+
 def refused_exports(folder):
     """Return what is said of exports that cannot be, and which files are there afterwards."""
 

@@ -247,6 +247,13 @@ def test_export_goes_through_tensorflow(ask, folder, name, quantize):
 
 
 @pytest.mark.parametrize("name", ["jax", "torch"])
+def test_a_class_that_can_be_imported_is_exported(ask, folder, name):
+    got = ask(name, "export_own_class", folder=str(folder))
+    assert got["zeros"] == 8 * 4 // 2
+    assert got["error"] < 1e-5
+
+
+@pytest.mark.parametrize("name", ["jax", "torch"])
 def test_exports_that_cannot_be_leave_nothing(ask, folder, name):
     said = ask(name, "refused_exports", folder=str(folder))
     assert "cannot find a class or loss of the model" in said["own class"]
