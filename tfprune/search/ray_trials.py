@@ -92,7 +92,7 @@ def run(cluster: Cluster, course: Course, attempts: Attempts) -> None:
         )
         try:
             tuner.fit()
-        except Exception:
+        except Exception:  # Tune's own, around whatever the chooser raised, which is told below
             if chooser.fault is None:
                 raise
     if chooser.fault is not None:  # of this process, such as a disk that is full
