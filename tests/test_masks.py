@@ -228,7 +228,7 @@ def test_looking_near_the_threshold_finds_the_same_mask(scores, sample, chunk, d
     keep = data.draw(st.integers(1, scores.size))
     expected, threshold = masks.top_k(scores, keep)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(masks, "_BRACKET_FROM", 1)
+        patch.setattr(masks, "_LONG", 1)
         patch.setattr(masks, "_SAMPLE", sample)
         patch.setattr(masks, "_CHUNK", chunk)
         mask, limit = masks.top_k(scores, keep)
@@ -238,7 +238,7 @@ def test_looking_near_the_threshold_finds_the_same_mask(scores, sample, chunk, d
 
 def large(kind):
     rng = np.random.default_rng(0)
-    size = masks._BRACKET_FROM + 12_345
+    size = masks._LONG + 12_345
     if kind == "normal":
         return np.abs(rng.normal(size=size).astype("float32"))
     if kind == "double":
@@ -483,3 +483,16 @@ def test_growing_masks_are_nested_and_end_complete(data):
         assert not (mask & ~last).any()
         last = mask
     np.testing.assert_array_equal(last, n_of_m_slowly(rows, zeros, group))
+
+
+@pytest.mark.parametrize("shape", [(1,), (3,), (8,), (3, 3), (2, 4, 5)])
+def test_packed_masks_come_back(shape):
+    mask = np.random.default_rng(0).random(shape) < 0.5
+    bits = masks.packed(mask)
+    assert bits.size == -(-mask.size // 8)
+    np.testing.assert_array_equal(masks.unpacked(bits, shape), mask)
+
+
+def test_eight_weights_in_a_byte():
+    mask = np.array([[True, False, True], [False, False, True], [True, True, True]])
+    np.testing.assert_array_equal(masks.packed(mask), [0b10100111, 0b10000000])

@@ -116,7 +116,7 @@ class Criterion:
         if self.score != MAGNITUDE:
             ranked, shift = scores.positive(ranked, np.ones_like(mask) if self.soft else mask)
         elif not self.soft:
-            ranked *= mask
+            masks.cut(ranked, mask)
         new, limit = self.pattern.mask(ranked, layout, sparsity, schedule.final_sparsity)
         # An N:M pattern's threshold is the sum over the weights that a group has lost.
         parts = self.pattern.zeros if isinstance(self.pattern, NM) else 1

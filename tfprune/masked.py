@@ -9,7 +9,7 @@ from keras import ops
 
 from tfprune.criteria import Criterion
 from tfprune.gradients import GradientRecord
-from tfprune.placement import laid_out_like, whole
+from tfprune.placement import laid_out_like, read_only, whole
 from tfprune.schedules import PruningSchedule
 from tfprune.states import WeightState
 from tfprune.substitution import with_gradient
@@ -99,7 +99,7 @@ class MaskedWeight:
         Raises:
             ValueError: the weight is not finite, or no gradient has been seen that is needed.
         """
-        mask, recorded = whole(self.mask), None
+        mask, recorded = read_only(self.mask), None
         if self.record is not None and self._criterion.needs_gradients(mask):
             recorded = self.record.read()
             if recorded is None:
@@ -110,7 +110,7 @@ class MaskedWeight:
                     "the tape, with `training=True`"
                 )
         new, limit = self._criterion.mask(
-            whole(self.variable), mask, recorded, self._prunable.layout, schedule, step
+            read_only(self.variable), mask, recorded, self._prunable.layout, schedule, step
         )
         if self._criterion.grows:
             self.apply()  # what comes in starts at zero, wherever momentum has moved it

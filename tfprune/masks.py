@@ -11,13 +11,20 @@ is left to keep. Two rules hold for every function here:
 
 from __future__ import annotations
 
+import math
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
 import numpy as np
 
 # Ranking a group pairwise costs group**2 passes over the weights, sorting it log(group) slow ones.
 _PAIRWISE_GROUP_LIMIT = 16
 
-# From this size on, the k-th score is looked for among the few near it, found by a sample.
-_BRACKET_FROM = 1 << 20
+# From this size on, all cores are used, and the k-th score is looked for among the few near it,
+# found by a sample.
+_LONG = 1 << 20
 _SAMPLE = 1 << 17
 _CHUNK = 1 << 16  # scores looked at together: they stay in the processor's cache
 
@@ -25,8 +32,11 @@ _CHUNK = 1 << 16  # scores looked at together: they stay in the processor's cach
 def magnitudes(weights: np.ndarray) -> np.ndarray:
     """Return abs(weights) as float32 (float64 stays), or raise if any is NaN or infinite."""
     dtype = np.float64 if weights.dtype == np.float64 else np.float32
-    scores = np.abs(weights.astype(dtype, copy=False))
-    if scores.size and not np.isfinite(scores.max()):
+    weights = np.ascontiguousarray(weights.astype(dtype, copy=False))
+    scores = np.empty_like(weights)
+    whole, out = weights.reshape(-1), scores.reshape(-1)
+    largest = over_cores(lambda part: np.abs(whole[part], out=out[part]).max(), out.size)
+    if not all(np.isfinite(one) for one in largest):
         bad = int(scores.size - np.isfinite(scores).sum())
         raise ValueError(
             "Cannot rank weights that are NaN or infinite: training has diverged. Lower the "
@@ -34,6 +44,24 @@ def magnitudes(weights: np.ndarray) -> np.ndarray:
             f"Received: {bad} of {scores.size} weights not finite"
         )
     return scores
+
+
+def over_cores(work: Callable[[slice], Any], size: int) -> list[Any]:
+    """Return what `work` returns for each part of a vector, on all cores if it is a long one.
+
+    numpy lets other threads run while it computes.
+
+    Args:
+        work: called with slices that follow each other, of the whole vector together.
+        size: of the vector; an empty one has no parts.
+    """
+    cores = (os.cpu_count() or 1) if size >= _LONG else 1
+    ends = [size * i // cores for i in range(cores + 1)]
+    parts = [slice(*ends[i : i + 2]) for i in range(cores) if ends[i] < ends[i + 1]]
+    if len(parts) < 2:
+        return [work(part) for part in parts]
+    with ThreadPoolExecutor(len(parts)) as threads:
+        return list(threads.map(work, parts))
 
 
 def kept_count(size: int, sparsity: float) -> int:
@@ -49,6 +77,12 @@ def kept_count(size: int, sparsity: float) -> int:
     return max(1, round(round(size * (1.0 - sparsity), 6)))
 
 
+def cut(scores: np.ndarray, mask: np.ndarray) -> None:
+    """Set scores to zero where their mask is, in place."""
+    flat, kept = scores.reshape(-1), np.ascontiguousarray(mask).reshape(-1)
+    over_cores(lambda part: np.multiply(flat[part], kept[part], out=flat[part]), flat.size)
+
+
 def top_k(scores: np.ndarray, keep: int) -> tuple[np.ndarray, float]:
     """Return the mask of the `keep` largest scores, of any shape, and the smallest kept score.
 
@@ -62,8 +96,12 @@ def top_k(scores: np.ndarray, keep: int) -> tuple[np.ndarray, float]:
             return alive.reshape(scores.shape), float(flat.min(where=alive, initial=np.inf))
         alive[:keep] = True
         return alive.reshape(scores.shape), 0.0
-    mask = flat >= threshold
-    surplus = int(np.count_nonzero(mask)) - keep
+    mask = np.empty(flat.shape, bool)
+
+    def compare(part: slice) -> int:
+        return int(np.count_nonzero(np.greater_equal(flat[part], threshold, out=mask[part])))
+
+    surplus = sum(over_cores(compare, flat.size)) - keep
     if surplus > 0:
         mask[np.flatnonzero(flat == threshold)[-surplus:]] = False
     return mask.reshape(scores.shape), float(threshold)
@@ -73,7 +111,7 @@ def _kth_largest(flat: np.ndarray, k: int) -> np.floating | None:
     """Return the k-th largest of a vector of scores, None if fewer than k are above zero."""
     rest = k
     candidates = None
-    if flat.size >= _BRACKET_FROM:
+    if flat.size >= _LONG:
         above, candidates = _near_kth(flat, k)
         rest = k - above
     # A sample can miss; then everything takes part. Zeros never do: partitioning equals is slow.
@@ -97,13 +135,43 @@ def _near_kth(flat: np.ndarray, k: int) -> tuple[int, np.ndarray]:
     low = sample[max(0, int(rank - margin))]
     low = max(low, np.finfo(flat.dtype).smallest_subnormal)
     high = sample[min(_SAMPLE - 1, int(rank + margin))]
-    above, near = 0, []
-    for start in range(0, flat.size, _CHUNK):
-        part = flat[start : start + _CHUNK]
-        over = part > high
-        above += int(np.count_nonzero(over))
-        near.append(part[np.flatnonzero((part >= low) > over)])
-    return above, np.concatenate(near)
+
+    def look(span: slice) -> tuple[int, list[np.ndarray]]:
+        above, near = 0, []
+        for start in range(span.start, span.stop, _CHUNK):
+            part = flat[start : min(start + _CHUNK, span.stop)]
+            over = part > high
+            above += int(np.count_nonzero(over))
+            near.append(part[np.flatnonzero((part >= low) > over)])
+        return above, near
+
+    found = over_cores(look, flat.size)
+    near = [part for _, parts in found for part in parts]
+    return sum(above for above, _ in found), np.concatenate(near)
+
+
+def packed(mask: np.ndarray) -> np.ndarray:
+    """Return a mask with eight weights in a byte, the first in its highest bit; a vector of uint8.
+
+    Example: `packed(np.array([True, False, True]))` is `[160]`.
+    """
+    return np.packbits(mask)
+
+
+def unpacked(bits: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the mask of a shape from what `packed` made of it.
+
+    Raises:
+        ValueError: it was another shape's.
+    """
+    size = math.prod(shape)
+    whole = bits.dtype == np.uint8 and bits.shape == (-(-size // 8),)
+    if not whole or np.unpackbits(bits[-1:])[size % 8 or 8 :].any():
+        raise ValueError(
+            f"The packed mask of a weight of shape {shape} has {-(-size // 8)} bytes, and zeros "
+            f"after the last weight. Received: {bits.dtype} of shape {bits.shape}"
+        )
+    return np.unpackbits(bits, count=size).view(bool).reshape(shape)
 
 
 def pool_blocks(matrix: np.ndarray, block: tuple[int, int], pooling: str) -> np.ndarray:

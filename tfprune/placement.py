@@ -45,3 +45,13 @@ def whole(variable: Any) -> np.ndarray:
     from jax.experimental import multihost_utils
 
     return np.asarray(multihost_utils.process_allgather(value, tiled=True))
+
+
+def read_only(variable: Any) -> np.ndarray:
+    """Return the value of a variable as `whole` does, without a copy where there need be none.
+
+    It is for looking at once: not to be written to, nor kept while the variable changes.
+    """
+    if keras.backend.backend() == "tensorflow":
+        return np.asarray(keras.ops.convert_to_tensor(variable))  # `numpy()` of a tensor copies
+    return whole(variable)

@@ -2,9 +2,9 @@
 
 How it works, and why so:
 
-- The masks (one byte a weight), the thresholds and the step are non-trainable weights of the
-  wrapper. So `.keras` files, `.weights.h5` files, checkpoints and distribution strategies carry
-  them without any help.
+- The masks, the thresholds and the step are non-trainable weights of the wrapper. So `.keras`
+  files, `.weights.h5` files, checkpoints and distribution strategies carry them without any help.
+  A mask takes one byte a weight, as a training step reads it, and one bit in a file.
 - The forward pass calls the wrapped layer inside a `keras.StatelessScope` in which each pruned
   weight stands for `weight * mask`. That is a public Keras call which works on every backend and
   under XLA, and gradients of pruned weights are zero. The call goes through `layer(...)`, not
@@ -24,8 +24,9 @@ import weakref
 from typing import Any
 
 import keras
+import numpy as np
 
-from tfprune import gradients, patterns, registry, score_functions, signatures
+from tfprune import gradients, masks, patterns, registry, score_functions, signatures
 from tfprune import regrowth as regrowth_
 from tfprune import schedules as schedules_
 from tfprune.criteria import Criterion
@@ -40,7 +41,7 @@ from tfprune.version import __version__
 # subclassed ones too, since `model.variables` sees through every nesting.
 _WRAPPERS: weakref.WeakValueDictionary[int, PruneLowMagnitude] = weakref.WeakValueDictionary()
 
-_FORMAT = 1  # of `get_config`: a higher one means what an older tfprune would not know
+_FORMAT = 2  # of `get_config` and of the file: an older tfprune does not know a higher one
 _NO_CALLBACK = (
     "The layer '{name}' is wrapped for pruning but trained without the callback "
     "`UpdatePruningStep`, so it would never be pruned. Add it: "
@@ -419,10 +420,27 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         return super().from_config(config, custom_objects)
 
     def save_own_variables(self, store):
-        """Save masks, thresholds and the step as it is now."""
+        """Save masks, in one bit a weight, thresholds, and the step as it is now."""
         if self.built:
             self.store_step()
-        super().save_own_variables(store)
+        for key, variable in self._saved_variables().items():
+            is_mask = any(variable is weight.mask for weight in self._masked)
+            store[key] = masks.packed(variable.numpy()) if is_mask else variable
+
+    def load_own_variables(self, store):
+        """Load what `save_own_variables` or an older tfprune, with one byte a weight, has saved."""
+        saved = {key: store[key] for key in store.keys()}  # noqa: SIM118 - not a dict
+        for key, variable in self._saved_variables().items():
+            is_mask = any(variable is weight.mask for weight in self._masked)
+            if is_mask and key in saved and saved[key].dtype == np.uint8:
+                saved[key] = masks.unpacked(np.asarray(saved[key]), tuple(variable.shape))
+        super().load_own_variables(saved)
+
+    def _saved_variables(self) -> dict[str, Any]:
+        """Return the wrapper's own variables by the keys that Keras gives them in a file."""
+        variables: dict[str, Any] = {}
+        super().save_own_variables(variables)
+        return variables
 
     def get_build_config(self):
         """Return the build config of the wrapped layer, which may need several shapes."""

@@ -1,8 +1,8 @@
 """No file of the zoo is wrong: not on this CPU, not with XNNPACK off, not without AVX.
 
 The graphs of `CORE` are exported in every form at a sparsity between 70 and 95 %; half the forms of
-the `LARGE` ones, and all of the `SLOW`, are left to `pytest -m slow_sweep`. `TFPRUNE_ZOO=all`
-exports every graph of the zoo, which takes four times as long.
+most, and all of the `SLOW`, are left to `pytest -m slow_sweep`. `TFPRUNE_ZOO=all` exports every
+graph of the zoo, which takes four times as long.
 """
 
 import functools
@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from emulation import Failure, require_emulator, run_without_avx
 from zoo import GRAPHS, mobiles, prune_to
-from zoo.core import CORE, LARGE, SLOW
+from zoo.core import CORE, EVERY_FORM, SLOW
 from zoo.exports import SAMPLES, Export, answers, export, names_of, run, samples_for
 
 from tfprune.export.convert import trace
@@ -26,10 +26,13 @@ from tfprune.export.graph import read_graphs
 from tfprune.export.interfaces import interface_of
 from tfprune.export.xnnpack.verdict import judge
 
+# The exports of all cases are made by one worker.
+pytestmark = pytest.mark.xdist_group("zoo")
+
 
 def _is_slow(quantize, name):
     """Tell whether a case is left to `pytest -m slow_sweep`."""
-    slow = name in SLOW or (name in LARGE and quantize in ("float16", "dynamic"))
+    slow = name in SLOW or (name not in EVERY_FORM and quantize in ("float16", "dynamic"))
     return slow and not EVERYTHING
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tfprune import layouts
+from tfprune.masks import unpacked
 from tfprune.weightfiles import names, unpacking
 from tfprune.weightfiles.names import WRAPPER
 from tfprune.weightfiles.result import FileWeight, nm_pattern
@@ -24,6 +25,7 @@ _OPTIMIZER = re.compile(r"_?optimizer(_weights)?(/|$)")
 _STATE = re.compile(
     r"(^|_)(mask|threshold|pruning_step|gradient|gradient_steps|last_update|may_return)(_\d+)?$"
 )
+_MASKS = (np.dtype(bool), np.dtype(np.uint8))  # one byte a weight, or one bit
 _VECTORS = ("bias", "gamma", "beta")  # those of attention and GRU are matrices
 
 
@@ -123,17 +125,17 @@ def _numbered(arrays: dict[str, np.ndarray], titles: dict[str, str]) -> list[_Ar
     wrappers, with_booleans = set(), set()
     for path, values in arrays.items():
         owner = path.rpartition("vars/")[0].strip("/")
-        known = values.dtype == bool or owner.rsplit("/", 1)[-1].startswith(WRAPPER)
+        known = values.dtype in _MASKS or owner.rsplit("/", 1)[-1].startswith(WRAPPER)
         if known and any(group.startswith(f"{owner}/layer") for group in groups):
             wrappers.add(owner)
-            with_booleans |= {owner} if values.dtype == bool else set()
+            with_booleans |= {owner} if values.dtype in _MASKS else set()
     entries = []
     for path in sorted(arrays, key=names.natural):
         group, _, index = path.rpartition("vars/")
         group, values = group.strip("/"), arrays[path]
         if group in wrappers:
-            # Gradients that tfprune's own wrapper keeps may all be zero; its masks are booleans.
-            may_be = values.dtype == bool or group not in with_booleans
+            # Gradients that tfprune's own wrapper keeps may all be zero; its masks are not floats.
+            may_be = values.dtype in _MASKS or group not in with_booleans
             role = "mask" if may_be and _is_mask(values) else "state"
             entries.append(_Array(path, "", values, group, role))
             continue
@@ -166,7 +168,29 @@ def _legacy(arrays: dict[str, np.ndarray]) -> list[_Array]:
 
 
 def _is_mask(values: np.ndarray) -> bool:
+    if values.dtype == np.uint8:  # packed
+        return values.ndim == 1
     return values.ndim > 0 and bool(((values == 0) | (values == 1)).all())
+
+
+def _kept(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Return where a weight of that shape is kept, None if it is not the mask of such a one."""
+    if mask.dtype == np.uint8:
+        try:
+            return unpacked(mask, shape)
+        except ValueError:
+            return None
+    return mask.astype(bool) if mask.shape == shape else None
+
+
+def _misfit(pair: tuple[_Array, np.ndarray]) -> tuple[bool, float]:
+    """Return how badly a mask fits a weight: least for kernels whose cut weights are zero.
+
+    Kernels of one shape are those of attention, or both directions of an RNN. A packed mask may
+    also have the size of a bias, all zeros.
+    """
+    entry, keep = pair
+    return entry.values.ndim < 2, float(np.abs(entry.values[~keep].astype("float64")).sum())
 
 
 def _apply_masks(entries: list[_Array]) -> bool:
@@ -174,13 +198,15 @@ def _apply_masks(entries: list[_Array]) -> bool:
     free = [e for e in entries if e.wrapper and e.role == "weight"]
     masks = [e for e in entries if e.role == "mask"]
     for mask in masks:
-        keep = mask.values.astype(bool)
-        fits = [e for e in free if e.wrapper == mask.wrapper and e.values.shape == keep.shape]
+        fits = [
+            (entry, keep)
+            for entry in free
+            if entry.wrapper == mask.wrapper
+            and (keep := _kept(mask.values, entry.values.shape)) is not None
+        ]
         if not fits:
-            raise ValueError(f"no weight of shape {keep.shape} belongs to the mask {mask.name}")
-        # Kernels of the same shape (those of attention, both directions of an RNN): the cut
-        # weights of the right one are zero, or next to it.
-        best = min(fits, key=lambda e: float(np.abs(e.values[~keep].astype("float64")).sum()))
+            raise ValueError(f"no weight belongs to the mask {mask.name}, {mask.values.shape}")
+        best, keep = min(fits, key=_misfit)
         best.values = np.where(keep, best.values, best.values.dtype.type(0))
         free.remove(best)
     return bool(masks)
