@@ -4,7 +4,8 @@ A network of two convolutions and a dense layer of 0.6 million weights, SGD with
 images a step for all workers together, masks changing every 10 steps. Wrapped and dense models take
 turns in blocks of 20 steps in the same processes, so that a busy machine slows both alike. The
 figure is the median over the rounds of (wrapped seconds) - (dense seconds) of a step, on the chief.
-Workers are processes of this machine and share its cores: on machines of their own they are faster.
+Workers are processes of this machine, each on one core of its own, as on a machine of its own: one
+worker alone has one core too.
 
     python benchmarks/multi_worker.py [--rounds 5] [--families tf_keras jax]
 """
@@ -32,6 +33,8 @@ BATCH, BLOCK = 128, 20
 def worker(family: str, addresses: list[str], index: int, rounds: int) -> None:
     """Be one of the workers; the chief prints the milliseconds of a step, round by round."""
     count = len(addresses)
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[index % len(cores)]})  # before libraries count cores
     os.environ["KERAS_BACKEND"] = "jax" if family == "jax" else "tensorflow"
     task = {"type": "worker", "index": index}
     if family == "tf_keras" and count > 1:

@@ -12,7 +12,7 @@ from tfprune.gradients import GradientRecord
 from tfprune.placement import laid_out_like, read_only, whole
 from tfprune.schedules import PruningSchedule
 from tfprune.states import WeightState
-from tfprune.substitution import with_gradient
+from tfprune.substitution import cut_gradient, with_gradient
 
 if TYPE_CHECKING:  # it may be what is loading Keras, and Keras this file
     from tfprune.registry import PrunableWeight
@@ -64,7 +64,7 @@ class MaskedWeight:
     def spared(self, value: Any) -> Any:
         """Return a value that is zero where it is cut already, with a masked gradient."""
         mask = self.mask.value
-        return with_gradient(value, lambda v: v, lambda v, g: ops.where(mask, g, 0))
+        return with_gradient(value, lambda v: v, lambda v, g: cut_gradient(g, mask))
 
     def watched(self, value: Any, spare: bool, may_return: Any, scale: Callable[[], Any]) -> Any:
         """Return `value * mask`, and look after its gradient: record it, let cut weights learn.
@@ -81,7 +81,7 @@ class MaskedWeight:
             if self.record is not None:
                 self.record.add(value, gradient, scale())
             if may_return is None:
-                return ops.where(mask, gradient, 0)
+                return cut_gradient(gradient, mask)
             if decay:
                 lost = ops.where(mask, 0, value)
                 pull = ops.multiply(lost, ops.cast(decay * scale(), value.dtype))

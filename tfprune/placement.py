@@ -53,5 +53,7 @@ def read_only(variable: Any) -> np.ndarray:
     It is for looking at once: not to be written to, nor kept while the variable changes.
     """
     if keras.backend.backend() == "tensorflow":
-        return np.asarray(keras.ops.convert_to_tensor(variable))  # `numpy()` of a tensor copies
+        import tensorflow as tf
+
+        return np.asarray(tf.convert_to_tensor(variable.value))  # `numpy()` would copy
     return whole(variable)
