@@ -214,3 +214,22 @@ def test_a_failure_at_the_very_end_leaves_nothing(tmp_path, monkeypatch, call):
     with pytest.raises(OSError, match="No space"):
         write_whole(tmp_path / "a", b"abc")
     assert names(tmp_path) == []
+
+
+def test_a_name_that_is_too_long_is_refused(tmp_path):
+    with pytest.raises(OSError, match=r"No file can have that path.*too long.*Received: path="):
+        check_target(tmp_path / ("n" * 300))
+
+
+def test_what_a_killed_write_left_long_ago_is_removed(tmp_path):
+    old, young = tmp_path / ".a-0123456789ab.txt", tmp_path / ".a-ba9876543210.txt"
+    others = [
+        tmp_path / name for name in (".a-0123456789ab.md", ".b-0123456789ab.txt", ".a-notes.txt")
+    ]
+    for path in (old, young, *others):
+        path.write_text("half")
+        if path != young:
+            os.utime(path, (0, 0))
+    write_whole(tmp_path / "a.txt", b"whole")
+    assert not old.exists()
+    assert all(path.exists() for path in (young, *others))

@@ -215,6 +215,20 @@ class TestFromPython:
             quickstart(tiny.out)
         assert contents(tiny.out) == before
 
+    def test_an_earlier_run_stays_until_the_new_one_is_whole(self, tiny, monkeypatch):
+        before, seen = contents(tiny.out), []
+
+        def killed(*arguments):
+            seen.append(contents(tiny.out).items() >= before.items())
+            raise KeyboardInterrupt
+            yield
+
+        monkeypatch.setattr("tfprune.quickstart._export_all", killed)
+        with pytest.raises(KeyboardInterrupt):
+            quickstart(tiny.out, recipe=TINY, overwrite=True)
+        assert seen == [True]
+        assert contents(tiny.out) == before
+
 
 def contents(folder):
     files = (path for path in pathlib.Path(folder).rglob("*") if path.is_file())
@@ -232,6 +246,18 @@ def test_a_folder_with_other_things_is_refused(tmp_path, overwrite, foreign):
     with pytest.raises(FileExistsError, match="nothing was touched"):
         quickstart(tmp_path, recipe=TINY, overwrite=overwrite)
     assert contents(tmp_path) == before
+
+
+def test_what_killed_runs_and_desktops_hide_in_a_folder_is_no_earlier_run(tmp_path):
+    (tmp_path / ".DS_Store").write_text("desktop")
+    (tmp_path / ".quickstart-killed").mkdir()
+    quickstart(tmp_path, recipe=TINY)
+    assert {path.name for path in tmp_path.iterdir() if path.name[0] == "."} == {".DS_Store"}
+
+
+def test_a_folder_that_cannot_be_made_says_so():
+    with pytest.raises(OSError, match=r"cannot be made or read.*too long.*Received: out='nnn"):
+        quickstart("n" * 300, recipe=TINY)
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):

@@ -6,12 +6,17 @@ Work that takes minutes should learn at once that its result cannot be saved, so
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
 import pathlib
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Callable
+
+_FORGOTTEN = 24 * 3600.0  # seconds: nothing writes one file for so long
 
 
 def check_target(path: str | os.PathLike, overwrite: bool = False) -> pathlib.Path:
@@ -27,12 +32,20 @@ def check_target(path: str | os.PathLike, overwrite: bool = False) -> pathlib.Pa
         FileExistsError: the file exists and `overwrite` is False; or a device, a pipe or a socket
             is there, which is never replaced.
         PermissionError: the folder cannot be written to.
+        OSError: the system cannot have such a path, because it is too long for one.
 
     A link stands for what it points to: a file, or a name in an existing folder.
     """
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
         raise TypeError(f"`path` must be the path of the file to write. Received: path={path!r}")
     target = pathlib.Path(path)
+    try:
+        target.is_symlink()
+    except OSError as error:
+        raise OSError(
+            f"No file can have that path ({error.strerror}); choose another. "
+            f"Received: path={str(path)!r}"
+        ) from None
     folder = (_end_of_link(target) if target.is_symlink() else target).parent
     if not folder.exists():
         raise FileNotFoundError(
@@ -112,6 +125,7 @@ def write_whole(
     target = check_target(path, overwrite)
     if target.is_symlink():
         target = _end_of_link(target)  # replace what a link points to, not the link
+    _remove_leftovers(target)
     temporary = target.with_name(f".{target.stem}-{secrets.token_hex(6)}{target.suffix}")
     try:
         with open(temporary, "xb") as file:
@@ -129,3 +143,13 @@ def write_whole(
         temporary.unlink(missing_ok=True)
         raise
     return pathlib.Path(path)
+
+
+def _remove_leftovers(target: pathlib.Path) -> None:
+    """Remove the temporary files of writes of a file that were killed, a day ago or more."""
+    random = "[0-9a-f]" * 12
+    names = f".{glob.escape(target.stem)}-{random}{glob.escape(target.suffix)}"
+    for left in target.parent.glob(names):
+        with contextlib.suppress(FileNotFoundError):  # another process does the same
+            if time.time() - left.stat().st_mtime > _FORGOTTEN:
+                left.unlink()

@@ -7,11 +7,13 @@ layer, nothing on the output.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
 import pathlib
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -32,6 +34,7 @@ _FORMATS = {"float32": None, "float16": "float16", "dynamic": "dynamic", "int8":
 _TFLITE_FILES = ("dense-float32.tflite", *(f"pruned-{name}.tflite" for name in _FORMATS))
 # Those of `tfprune report` are about a run, and go when it goes.
 _FILES = ("model.keras", *_TFLITE_FILES, "report.json", "report.html", "report.md")
+_ROOM = ".quickstart-"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,14 +173,13 @@ def quickstart(
     data = datasets.load(dataset, data_dir)
     recipe = recipe or RECIPES[dataset]
     keras.utils.set_random_seed(seed)
-    _clear(folder)
     epoch = math.ceil(len(data.x_train) / recipe.batch)  # in steps
     steps = {
         "train dense": recipe.dense_epochs * epoch,
         "prune": recipe.pruned_epochs * epoch,
         "export": len(_TFLITE_FILES),
     }
-    with _progress() as progress:
+    with _room(folder) as room, _progress() as progress:
         bars = {
             name: progress.add_task(name, total=total, start=False, note="")
             for name, total in steps.items()
@@ -190,32 +192,32 @@ def quickstart(
         wrapped = tfprune.prune(dense, pruning_rules(steps["prune"]))
         callbacks = [
             tfprune.UpdatePruningStep(),
-            tfprune.PruningSummaries(str(folder / "logs")),
+            tfprune.PruningSummaries(str(room / "logs")),
             _Advance(progress, bars["prune"]),
         ]
         train(wrapped, data, recipe.pruned_epochs, recipe.batch, 5e-4, callbacks)
         layers = tfprune.summary(wrapped).rows
         pruned = tfprune.strip_pruning(wrapped)
 
-        write_whole(folder / "model.keras", lambda path: pruned.save(path), overwrite=True)
+        write_whole(room / "model.keras", lambda path: pruned.save(path), overwrite=True)
         variants = []
         progress.start_task(bars["export"])
-        for variant in _export_all(dense, pruned, data, folder):
+        for variant in _export_all(dense, pruned, data, room):
             variants.append(variant)
             progress.update(bars["export"], advance=1, note=variant.file)
-    result = QuickstartResult(
-        str(out),
-        data.name,
-        data.source,
-        min(_MEASURED, len(data.x_test)),
-        seed,
-        recipe.dense_epochs,
-        recipe.pruned_epochs,
-        time.perf_counter() - started,
-        layers,
-        tuple(variants),
-    )
-    result.to_json(folder / "report.json", overwrite=True)
+        result = QuickstartResult(
+            str(out),
+            data.name,
+            data.source,
+            min(_MEASURED, len(data.x_test)),
+            seed,
+            recipe.dense_epochs,
+            recipe.pruned_epochs,
+            time.perf_counter() - started,
+            layers,
+            tuple(variants),
+        )
+        result.to_json(room / "report.json", overwrite=True)
     return result
 
 
@@ -251,12 +253,21 @@ def _export(
 def _checked_folder(out: str | os.PathLike, overwrite: bool) -> pathlib.Path:
     """Return the folder, made if needed; refuse one that holds what must not be lost."""
     folder = pathlib.Path(out).expanduser()
-    if folder.exists() and not folder.is_dir():
+    try:
+        present = sorted(folder.iterdir()) if folder.is_dir() else []
+        if not folder.exists():
+            folder.mkdir(parents=True)
+    except OSError as error:
+        raise OSError(
+            f"The folder for the results cannot be made or read ({error.strerror}); choose "
+            f"another one. Received: out={str(out)!r}"
+        ) from None
+    if not folder.is_dir():
         raise FileExistsError(
             f"The results need a folder, and this is a file; choose another name. "
             f"Received: out={str(out)!r}"
         )
-    present = sorted(folder.iterdir()) if folder.exists() else []
+    present = [path for path in present if not path.name.startswith(".")]
     foreign = [path.name for path in present if not _is_ours(path)]
     if foreign:
         raise FileExistsError(
@@ -268,7 +279,6 @@ def _checked_folder(out: str | os.PathLike, overwrite: bool) -> pathlib.Path:
             "The folder holds an earlier quickstart; pass overwrite=True (--overwrite) to replace "
             f"it, or choose another one. Received: out={str(out)!r}"
         )
-    folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
@@ -276,15 +286,31 @@ def _is_ours(path: pathlib.Path) -> bool:
     if path.name == "logs" and path.is_dir() and not path.is_symlink():
         files = [file for file in path.rglob("*") if not file.is_dir()]
         return all(file.name.startswith("events.out.tfevents.") for file in files)
-    return path.name in _FILES or path.name.startswith(".")
+    return path.name in _FILES
 
 
-def _clear(folder: pathlib.Path) -> None:
-    """Remove the results of an earlier quickstart: TensorBoard would mix both runs."""
-    for name in _FILES:
-        (folder / name).unlink(missing_ok=True)
-    if (folder / "logs").exists():
-        shutil.rmtree(folder / "logs")
+@contextlib.contextmanager
+def _room(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Give a folder to write into, whose files are in `folder` afterwards.
+
+    What an earlier quickstart left there stays until all of the new one is written, and goes then:
+    TensorBoard would mix the logs of both.
+    """
+    for forgotten in folder.glob(f"{_ROOM}*"):  # of a run that was killed
+        shutil.rmtree(forgotten)
+    if not any((folder / name).exists() for name in (*_FILES, "logs")):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix=_ROOM, dir=folder) as name:
+        room = pathlib.Path(name)
+        yield room
+        if (folder / "logs").exists():
+            shutil.rmtree(folder / "logs")
+        for name in _FILES:
+            if not (room / name).exists():
+                (folder / name).unlink(missing_ok=True)
+        for made in room.iterdir():
+            os.replace(made, folder / made.name)
 
 
 def _progress() -> Progress:

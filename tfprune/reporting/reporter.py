@@ -126,8 +126,9 @@ def report(
         f"Written by tfprune {__version__} on {datetime.date.today().isoformat()}.",
     )
     html, text = page.html(), page.markdown()
-    write_whole(markdown, text.encode(), overwrite)
-    write_whole(target, html.encode(), overwrite)
+    # Names of files may hold bytes that are no text.
+    write_whole(target, html.encode(errors="backslashreplace"), overwrite)
+    write_whole(markdown, text.encode(errors="backslashreplace"), overwrite)
     return Report(
         str(target),
         str(markdown),
