@@ -59,3 +59,12 @@ def test_a_cluster_that_cannot_be_reached():
     with pytest.raises(ConnectionError, match=message), Cluster("127.0.0.1:9", None, None, 4.0):
         pass
     assert time.monotonic() - begun < 20.0
+
+
+@pytest.mark.journey
+def test_a_cluster_of_ones_own_does_not_wait_for_what_it_will_never_have():
+    ray = pytest.importorskip("ray")
+    wanted = r"never have.*Received: resources=\{'CPU': 1000\}, on a machine with CPU: \d"
+    with pytest.raises(ValueError, match=wanted), Cluster(None, None, {"CPU": 1000}):
+        pass
+    assert not ray.is_initialized()

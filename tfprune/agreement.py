@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, wait
 from typing import Any
 
 import keras
@@ -16,7 +19,7 @@ import numpy as np
 
 from tfprune.family import family
 from tfprune.resumption import of_arrays
-from tfprune.workers import TIMEOUT, WAYS, by_worker, cluster, strategy_of, worker
+from tfprune.workers import WAYS, by_worker, cluster, seconds, strategy_of, worker
 
 
 def require_place(model: Any, wrapping: bool = False) -> None:
@@ -153,10 +156,10 @@ def _gathered(model: Any, own: np.ndarray) -> np.ndarray:
     if over is None:
         from jax.experimental import multihost_utils
 
-        return np.asarray(multihost_utils.process_allgather(own))
+        return _in_time(lambda: np.asarray(multihost_utils.process_allgather(own)))
     import tensorflow as tf
 
-    options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=TIMEOUT)
+    options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=seconds())
 
     @tf.function
     def gather() -> Any:
@@ -169,12 +172,33 @@ def _gathered(model: Any, own: np.ndarray) -> np.ndarray:
     try:
         found = over.experimental_local_results(gather())[0].numpy()
     except (tf.errors.DeadlineExceededError, tf.errors.UnavailableError) as error:
-        raise TimeoutError(
-            f"Another worker did not come to compare its rules within {TIMEOUT:g} seconds. Run the "
-            "same script on all of them, each with `prune` and `UpdatePruningStep`. "
-            f"Received: {str(error).splitlines()[0]}"
-        ) from None
+        raise TimeoutError(_late(str(error).splitlines()[0])) from None
     return found[:: len(found) // worker(model).count]  # of a worker's replicas, the first
+
+
+def _in_time(work: Callable[[], np.ndarray]) -> np.ndarray:
+    """Return what work that other workers take part in gives; JAX would wait for them for ever."""
+    answer: Future[np.ndarray] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(work())
+        except Exception as error:  # noqa: BLE001 - raised by who waits for it
+            answer.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()  # it may never end
+    wait([answer], seconds())
+    if not answer.done():
+        raise TimeoutError(_late("no answer"))
+    return answer.result()
+
+
+def _late(received: str) -> str:
+    return (
+        f"Another worker did not come to compare its rules within {seconds():g} seconds. Run the "
+        "same script on all of them, each with `prune` and `UpdatePruningStep`. "
+        f"Received: {received}"
+    )
 
 
 def _name(model: Any) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
+import math
 import os
 import subprocess
 import sys
@@ -86,12 +87,24 @@ class Cluster:
                 log_to_driver=False,
                 **own,
             )
+        if own and self.lack:
+            self.ray.shutdown()
+            raise ValueError(
+                "The cluster that was started on this machine will never have what each trial is "
+                "to take. Ask for less, or pass the `address` of a cluster that has it. "
+                f"Received: resources={self.resources!r}, on a machine with {self._there()}"
+            )
         return self
 
     def __exit__(self, *error: object) -> None:
         """Disconnect, which ends what still runs."""
         if self._mine:
             self.ray.shutdown()
+
+    def _there(self) -> str:
+        """Return what the cluster has, in words, without what Ray counts for itself."""
+        found = self.ray.cluster_resources()
+        return ", ".join(f"{name}: {found[name]:g}" for name in ("CPU", "GPU") if name in found)
 
     @property
     def places(self) -> int:
@@ -183,7 +196,7 @@ def check(address: Any, processes: Any, resources: Any) -> None:
     if resources is None:
         return
     good = isinstance(resources, Mapping) and all(
-        isinstance(name, str) and isinstance(amount, (int, float)) and amount >= 0
+        isinstance(name, str) and isinstance(amount, (int, float)) and 0 <= amount < math.inf
         for name, amount in resources.items()
     )
     if not good or not any(resources.values()):

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import queue
 import socket
+import threading
 import time
 
 _LINE = 65_536
 _PAUSE = 0.2
+_PATIENCE = 5.0  # seconds that a caller may be silent
 
 
 def meet(address: str, count: int, index: int, timeout: float, says: str = "") -> list[str]:
@@ -48,7 +51,7 @@ def meet(address: str, count: int, index: int, timeout: float, says: str = "") -
 
 def _checked(address: str, count: int, index: int, timeout: float) -> tuple[str, int]:
     host, _, port = str(address).rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65_536:
+    if not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65_536:
         raise ValueError(
             "A worker is reached at 'host:port', for example '10.0.0.1:12345'. "
             f"Received: {address!r}"
@@ -58,7 +61,7 @@ def _checked(address: str, count: int, index: int, timeout: float) -> tuple[str,
             "Workers are counted from 0: of n workers, the index of each is 0 to n - 1. "
             f"Received: worker {index!r} of {count!r}"
         )
-    if not timeout > 0:
+    if not isinstance(timeout, (int, float)) or not timeout > 0:
         raise ValueError(f"`timeout` is a number of seconds above 0. Received: timeout={timeout!r}")
     return host.strip("[]"), int(port)
 
@@ -68,6 +71,7 @@ def _listen(
 ) -> list[str]:
     """Be the first worker: wait for the others, then tell all of them what was said."""
     came: dict[int, tuple[socket.socket, str]] = {}
+    introduced: queue.SimpleQueue[tuple[int, socket.socket, str]] = queue.SimpleQueue()
     try:
         server = socket.create_server(("", port), backlog=count)
     except OSError as error:
@@ -77,26 +81,24 @@ def _listen(
             f"free, and give it to every worker. Received: {host}:{port}",
         ) from None
     with server:
+        server.settimeout(_PAUSE)
         try:
             while len(came) < count - 1:
-                left = deadline - time.monotonic()
-                if left <= 0:
+                if time.monotonic() >= deadline:
                     missing = sorted(set(range(1, count)) - set(came))
                     raise TimeoutError(_late(f"{host}:{port}", count, missing, timeout))
-                server.settimeout(left)
-                try:
+                with contextlib.suppress(TimeoutError):
                     caller, _ = server.accept()
-                except TimeoutError:
-                    continue
-                caller.settimeout(min(5.0, max(0.1, left)))
-                introduced = _introduction(caller, count)
-                if introduced is None:
-                    caller.close()
-                    continue
-                earlier = came.get(introduced[0])  # a worker that was started anew
-                came[introduced[0]] = (caller, introduced[1])
-                if earlier is not None:
-                    earlier[0].close()
+                    # A thread each: who calls and says nothing must not keep the others out.
+                    threading.Thread(
+                        target=_receive, args=(caller, count, introduced), daemon=True
+                    ).start()
+                while not introduced.empty():
+                    who, caller, what = introduced.get()
+                    earlier = came.get(who)  # a worker that was started anew
+                    came[who] = (caller, what)
+                    if earlier is not None:
+                        earlier[0].close()
             said = [says, *(came[index][1] for index in range(1, count))]
             for caller, _ in came.values():
                 with contextlib.suppress(OSError):  # whoever is gone by now is missed later
@@ -110,12 +112,22 @@ def _listen(
                 caller.close()
 
 
+def _receive(caller: socket.socket, count: int, introduced: queue.SimpleQueue) -> None:
+    """Put a caller into the queue once it has said who it is; send away who is no worker."""
+    caller.settimeout(_PATIENCE)
+    found = _introduction(caller, count)
+    if found is None:
+        caller.close()
+    else:
+        introduced.put((found[0], caller, found[1]))
+
+
 def _introduction(caller: socket.socket, count: int) -> tuple[int, str] | None:
     """Return the index and the words of a caller; None if it is no worker of this cluster."""
     try:
         found = json.loads(_read_line(caller))
         index, of, says = found
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None  # a scanner of ports, or a worker that was stopped
     known = isinstance(index, int) and isinstance(says, str) and of == count
     return (index, says) if known and 0 < index < count else None

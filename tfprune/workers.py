@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import json
 import os
 import pathlib
@@ -25,6 +26,7 @@ from tfprune.meeting import meet
 
 TIMEOUT = 60.0
 """Seconds that workers wait for each other, where nothing else is said."""
+_seconds = TIMEOUT
 
 WAYS = (
     "Two ways work, both with `from tfprune import workers`: tf_keras under "
@@ -57,15 +59,17 @@ class Worker:
 # -- Coming together -----------------------------------------------------------------------------
 
 
-def strategy(timeout: float = TIMEOUT, **arguments: Any) -> Any:
+def strategy(timeout: float = TIMEOUT, seed: int | None = None, **arguments: Any) -> Any:
     """Return `tf.distribute.MultiWorkerMirroredStrategy` for the cluster that TF_CONFIG names.
 
     Args:
-        timeout: seconds to wait for the other workers; TensorFlow alone waits for ever.
+        timeout: seconds to wait for the other workers, here and when rules are compared;
+            TensorFlow alone waits for ever.
+        seed: what this run is seeded with, which all must say alike; it is compared, not set.
         **arguments: for `MultiWorkerMirroredStrategy`.
 
     Raises:
-        ValueError: TF_CONFIG is missing or names no cluster.
+        ValueError: TF_CONFIG is missing or names no cluster, or workers have different seeds.
         TimeoutError: a worker did not come in time.
         OSError: the chief cannot listen on its own port.
 
@@ -90,7 +94,8 @@ def strategy(timeout: float = TIMEOUT, **arguments: Any) -> Any:
         )
     import tensorflow as tf
 
-    meet(tasks[0], own.count, own.index, timeout)
+    _agree_on_seed(meet(tasks[0], own.count, own.index, timeout, str(seed)))
+    _wait_for(timeout)
     return tf.distribute.MultiWorkerMirroredStrategy(**arguments)
 
 
@@ -133,22 +138,37 @@ def connect(
             f"Keras 3 trains over several processes on the JAX backend only. {WAYS} "
             f"Received: the backend {keras.backend.backend()!r}"
         )
-    seeds = meet(coordinator, processes, index, timeout, str(seed))
-    if len(set(seeds)) > 1:
-        raise ValueError(
-            "The workers start from different seeds, and so from different weights. Give all the "
-            f"same. Received: {by_worker(seeds)}"
-        )
+    _agree_on_seed(meet(coordinator, processes, index, timeout, str(seed)))
+    _wait_for(timeout)
     import jax
 
     # CPU processes need it to talk to each other; elsewhere it changes nothing.
     through = os.environ.get("JAX_CPU_COLLECTIVES_IMPLEMENTATION", "gloo")
     jax.config.update("jax_cpu_collectives_implementation", through)
-    jax.distributed.initialize(
-        coordinator, processes, index, initialization_timeout=max(1, round(timeout))
-    )
+    limits = {"initialization_timeout", "shutdown_timeout_seconds"}  # older ones lack the second
+    limits &= inspect.signature(jax.distributed.initialize).parameters.keys()
+    limit = dict.fromkeys(limits, max(1, round(timeout)))
+    jax.distributed.initialize(coordinator, processes, index, **limit)
     keras.utils.set_random_seed(seed)
     return Worker(index, processes)
+
+
+def seconds() -> float:
+    """Return how long workers wait for each other, as `strategy` or `connect` was told."""
+    return _seconds
+
+
+def _wait_for(timeout: float) -> None:
+    global _seconds
+    _seconds = timeout
+
+
+def _agree_on_seed(seeds: list[str]) -> None:
+    if len(set(seeds)) > 1:
+        raise ValueError(
+            "The workers start from different seeds, and so from different weights or different "
+            f"data. Give all the same. Received: {by_worker(seeds)}"
+        )
 
 
 def cluster() -> tuple[list[str], Worker]:

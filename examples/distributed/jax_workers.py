@@ -37,7 +37,8 @@ def main() -> None:
     over = keras.distribution.DataParallel(auto_shard_dataset=False)
     keras.distribution.set_distribution(over)
     x, y = workers.images(chosen)
-    x, y = x[chosen.index :: count], y[chosen.index :: count]  # each process reads its own part
+    each = len(x) // count  # all train as many steps
+    x, y = (part[chosen.index :: count][:each] for part in (x, y))  # each reads its own
 
     layers = workers.layers(keras.layers, keras.Input, x.shape[1:])
     pruned = tfprune.prune(keras.Sequential(layers), tfprune.Gradual(chosen.sparsity))

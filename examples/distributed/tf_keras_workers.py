@@ -35,7 +35,7 @@ def main() -> None:
     import tfprune
     from tfprune.workers import chief_path, strategy, worker
 
-    over = strategy(timeout=chosen.timeout)
+    over = strategy(timeout=chosen.timeout, seed=chosen.seed)
     tf_keras.utils.set_random_seed(chosen.seed)
     x, y = workers.images(chosen)
     data = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(len(x), seed=chosen.seed)

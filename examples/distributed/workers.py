@@ -42,6 +42,12 @@ def options(about: str | None) -> argparse.Namespace:
         addresses = [f"127.0.0.1:{port}" for port in launch.free_ports(chosen.workers)]
         sys.exit(launch.local(sys.argv[0], sys.argv[1:], addresses))
     chosen.cluster = chosen.cluster.split(",")
+    if not 0 <= chosen.sparsity < 1:
+        parser.error(f"--sparsity is in [0, 1). Received: {chosen.sparsity}")
+    if chosen.batch < len(chosen.cluster):
+        parser.error(f"--batch gives each worker an image at least. Received: {chosen.batch}")
+    if not pathlib.Path(chosen.out).absolute().parent.is_dir():  # before the work, not after it
+        parser.error(f"--out names a file in a folder that exists. Received: {chosen.out}")
     if not 0 <= chosen.index < len(chosen.cluster):
         parser.error(f"--index counts from 0. Received: {chosen.index} of {len(chosen.cluster)}")
     if chosen.fast:

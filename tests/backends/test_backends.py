@@ -251,6 +251,7 @@ def test_a_class_that_can_be_imported_is_exported(ask, folder, name):
     got = ask(name, "export_own_class", folder=str(folder))
     assert got["zeros"] == 8 * 4 // 2
     assert got["error"] < 1e-5
+    assert got["there"] == [True, True]
 
 
 @pytest.mark.parametrize("name", ["jax", "torch"])

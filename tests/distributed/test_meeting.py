@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 
 import processes
 import pytest
@@ -60,10 +61,17 @@ def test_another_misses_the_first():
 def test_strangers_are_sent_away():
     where = address()
     host, _, port = where.rpartition(":")
-    found = []
+    found, deep = [], b"[" * 60_000 + b"\n"
     first = threading.Thread(target=lambda: found.append(meet(where, 2, 0, 10.0, "chief")))
     first.start()
-    for line in (b"GET / HTTP/1.1\r\n", b'[0, 2, ""]\n', b'[1, 3, ""]\n', b"{}\n", b"[7, 2, 1]\n"):
+    for line in (
+        b"GET / HTTP/1.1\r\n",
+        b'[0, 2, ""]\n',
+        b'[1, 3, ""]\n',
+        b"{}\n",
+        b"[7, 2, 1]\n",
+        deep,
+    ):
         for _ in range(100):
             try:
                 with socket.create_connection((host, int(port)), timeout=5) as stranger:
@@ -99,3 +107,28 @@ def test_a_port_in_use_is_named():
 def test_what_is_no_meeting(arguments, message):
     with pytest.raises(ValueError, match=message):
         meet(*arguments)
+
+
+def test_who_calls_and_says_nothing_keeps_nobody_out():
+    where = address()
+    host, _, port = where.rpartition(":")
+    found, silent = [], []
+    first = threading.Thread(target=lambda: found.append(meet(where, 2, 0, 10.0, "chief")))
+    first.start()
+    begun = time.monotonic()
+    while len(silent) < 3:
+        try:
+            silent.append(socket.create_connection((host, int(port)), timeout=5))
+        except ConnectionRefusedError:
+            time.sleep(0.02)
+    assert meet(where, 2, 1, 10.0, "second") == ["chief", "second"]
+    assert time.monotonic() - begun < 5  # each is listened to for that long
+    first.join()
+    for stranger in silent:
+        stranger.close()
+
+
+@pytest.mark.parametrize("timeout", ["60", None, 0])
+def test_a_timeout_is_a_number_of_seconds(timeout):
+    with pytest.raises(ValueError, match=r"`timeout` is a number of seconds above 0. Received"):
+        meet("nowhere:1", 2, 0, timeout)

@@ -11,6 +11,7 @@ import itertools
 import os
 import pathlib
 import pickle
+import sys
 import tempfile
 import threading
 import warnings
@@ -75,7 +76,9 @@ def export_elsewhere(
     with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
         parcels.pack(folder, model, {"the data": arguments}, False, _ALONE)
         try:
-            _child().ask({"folder": folder}, _SECONDS)
+            # The process is kept, and paths and modules mean what they mean here and now.
+            where = {"folder": folder, "cwd": os.getcwd(), "path": sys.path}
+            _child().ask(where, _SECONDS)
         except ChildFailure as error:
             raise RuntimeError(
                 f"The process of TensorFlow that exports '{model.name}' {error}. "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import pickle
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -38,6 +40,8 @@ def _prepare() -> Callable[[dict[str, Any]], dict[str, Any]]:
 
     def reply(question: dict[str, Any]) -> dict[str, Any]:
         folder = pathlib.Path(question["folder"])
+        os.chdir(question["cwd"])
+        sys.path += [part for part in question["path"] if part not in sys.path]
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always", UserWarning)
             try:
