@@ -354,6 +354,27 @@ def test_a_rule_for_nothing_or_for_what_cannot_be_pruned(small_model):
         tfprune.prune(layers.Dense(2), 0.5)
 
 
+@pytest.mark.parametrize(
+    ("rule", "said", "received"),
+    [
+        ("{layers: conv1x, schedule: 0.5}", "matches no layer.*conv1, norm.*leave it", "conv1x"),
+        ("{layers: rel., schedule: 0.5}", "no layer that can be.*relu: .*skip: true", "rel."),
+        ("{layers: norm, schedule: 0.5}", "'norm', asked for by name.*skip: true", "norm"),
+    ],
+)
+def test_a_rule_that_does_not_fit_is_told_with_its_place(
+    small_model, tmp_path, rule, said, received
+):
+    path = tmp_path / "bad.yaml"
+    path.write_text(f"- {{layers: conv2, schedule: 0.5}}\n- {rule}\n")
+    with pytest.raises(ValueError, match=said) as raised:
+        tfprune.prune(small_model, path)
+    assert str(raised.value).startswith(f"{path}, line 2: The rule ")
+    assert str(raised.value).endswith(f"Received: layers='{received}'")
+    with pytest.raises(ValueError, match=r"^The rule .* Received: layers=Embedding$"):
+        tfprune.prune(small_model, [tfprune.Rule(layers.Embedding, 0.5)])
+
+
 def test_rules_from_yaml_one_schedule_and_a_number(small_model, tmp_path):
     path = tmp_path / "rules.yaml"
     path.write_text(

@@ -213,10 +213,15 @@ def test_a_list_of_something_else_is_refused(bad):
         rules.get(bad)
 
 
-@pytest.mark.parametrize("bad", [None, True, {}, 80, lambda layer: True])
+@pytest.mark.parametrize("bad", [True, {}, 80, lambda layer: True])
 def test_something_else_is_refused(bad):
     with pytest.raises(ValueError, match="Received: "):
         rules.get(bad)
+
+
+def test_no_rules_at_all_is_refused_in_the_words_of_the_call():
+    with pytest.raises(ValueError, match=r"`rules` must .* YAML file.*Received: rules=None$"):
+        rules.get(None)
 
 
 # -- YAML ------------------------------------------------------------------------------------------
@@ -533,6 +538,14 @@ def test_a_binary_file_is_refused(load, content):
         ValueError, match=r"rules\.yaml: the file is not (text in UTF-8|valid YAML)"
     ):
         load(content)
+
+
+def test_a_rule_knows_its_place_and_is_the_same_without_it(load):
+    first, second = load("# a comment\n- {layers: x, schedule: 0.5}\n- {layers: y, skip: true}")
+    assert first.place.endswith("rules.yaml, line 2")
+    assert second.place.endswith("rules.yaml, line 3")
+    assert {first, second} == {Rule("x", 0.5), Rule("y", skip=True)}
+    assert "rules.yaml" not in f"{first}{first!r}"
 
 
 def test_a_missing_file_and_a_folder(tmp_path):

@@ -31,7 +31,7 @@ class _Plan:
     schedule: PruningSchedule | None = None
     criterion: Criterion | None = None
     reason: str | None = None
-    named: bool = False
+    named_by: Rule | None = None
 
 
 def prune_low_magnitude(
@@ -192,7 +192,7 @@ def decide(model: Any, rules: Any) -> dict[int, Decision]:
         used[rule].append(path)
         if rule.skip:
             return _Plan(reason="a rule says to skip it")
-        return _Plan(rule.schedule, rule.criterion, named=rule.names(path))
+        return _Plan(rule.schedule, rule.criterion, named_by=rule if rule.names(path) else None)
 
     chosen = _decide_all(model, plan, keras_)
     for rule in rule_list:
@@ -271,8 +271,11 @@ def _decide(layer: Any, path: str, plan: _Plan, keras_: Any) -> Decision:
     reason = keras_.reason_against(layer, plan.schedule, plan.criterion.pattern)
     if reason is None:
         return Decision(path, plan.schedule, plan.criterion)
-    if plan.named:
-        raise ValueError(f"The layer '{path}', asked for by name, cannot be pruned: {reason}.")
+    if plan.named_by is not None:
+        raise plan.named_by.refusal(
+            f"does not fit: the layer '{path}', asked for by name, cannot be pruned: {reason}. "
+            "Name another layer, or skip this one (`skip=True`, in YAML `skip: true`)."
+        )
     return Decision(path, reason=reason, expected=keras_.is_left_alone(layer))
 
 
@@ -286,14 +289,18 @@ def _warn_of_skipped(made: list[Decision]) -> None:
 def _require_used(rule: Rule, paths: list[str], made: list[Decision]) -> None:
     if not paths:
         known = ", ".join(decision.path for decision in made)
-        raise ValueError(
-            f"The rule ({rule}) matches no layer, or only layers that an earlier rule took. "
-            f"The layers are: {known}"
+        raise rule.refusal(
+            f"matches no layer, or only layers that an earlier rule took. The layers are: {known}. "
+            "Let `layers` match one of them, move the rule before the one that takes them, or "
+            "leave it out."
         )
     matched = [d for d in made if d.path in paths]
     if not rule.skip and all(d.reason for d in matched):
         reasons = "; ".join(f"{d.path}: {d.reason}" for d in matched)
-        raise ValueError(f"The rule ({rule}) matches no layer that can be pruned. {reasons}")
+        raise rule.refusal(
+            f"matches no layer that can be pruned. {reasons}. Let `layers` match others, mend what "
+            "is said against these, or skip them (`skip=True`, in YAML `skip: true`)."
+        )
 
 
 def _require_magnitude(layer: Any, criterion: Criterion) -> None:

@@ -77,6 +77,8 @@ class Rule:
     skip: bool = False
     score: Any = "magnitude"
     regrowth: Any = None
+    # File and line of a rule from YAML, for messages: no part of what a rule says.
+    place: str = dataclasses.field(default="", init=False, repr=False, compare=False)
 
     def __post_init__(self):
         if not isinstance(self.skip, bool):
@@ -120,6 +122,12 @@ class Rule:
         if isinstance(self.layers, type):
             return isinstance(layer, self.layers)
         return bool(self.layers(layer))
+
+    def refusal(self, what: str) -> ValueError:
+        """Return the error for a rule that does not fit a model, with its place if it has one."""
+        layers = self.layers.__name__ if isinstance(self.layers, type) else repr(self.layers)
+        place = f"{self.place}: " if self.place else ""
+        return ValueError(f"{place}The rule ({self}) {what} Received: layers={layers}")
 
     def names(self, path: str) -> bool:
         """Tell whether the rule asks for this very layer, by its plain name or path."""
@@ -170,6 +178,12 @@ def get(rules: Any) -> list[Rule]:
                 f"Received: {wrong[0] if wrong else rules!r}"
             )
         return list(rules)
+    if rules is None:
+        raise ValueError(
+            "`rules` must say what to prune: a sparsity such as 0.5, a schedule, a list of "
+            "`tfprune.Rule`, the path of a YAML file with rules, or a `tfprune.Allocation`. "
+            "Received: rules=None"
+        )
     return [Rule(schedule=rules)]
 
 
@@ -216,7 +230,9 @@ def _rule(node, path) -> Rule:
     }
     for key, value in fields.items():
         arguments[key] = nodes.checked(lambda k=key, v=value: readers[k](v, path), value, path)
-    return nodes.checked(lambda: Rule(**arguments), node, path)
+    rule = nodes.checked(lambda: Rule(**arguments), node, path)
+    object.__setattr__(rule, "place", f"{path}, {nodes.at(node)}")
+    return rule
 
 
 def _layers(node, path):
