@@ -35,11 +35,11 @@ def test_without_a_path_nothing_is_kept(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is no record of a search.*Choose another folder"),
+        (b"", "is no record of a search.*it holds no JSON.*Choose another folder"),
         (b"\xff\xfe", "is no record of a search"),
-        (b"[]", "is no record of a search"),
-        (b"{}", "is no record of a search.*identity"),
-        (b'{"identity": {"a": 1}}', "is no record of a search.*numbers"),
+        (b"[]", r"is no record of a search.*named values are expected, not \[\]\. Choose"),
+        (b"{}", "is no record of a search.*: the entry 'identity' is missing. Choose"),
+        (b'{"identity": {"a": 1}}', "is no record of a search.*: the entry 'numbers' is missing"),
         (b'{"identity": {"a": 2}, "numbers": []}', "is of another search.*left as it is"),
     ],
 )

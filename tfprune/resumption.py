@@ -71,11 +71,13 @@ class Record(Generic[T]):
             return
         try:
             content = json.loads(self._path.read_text("utf-8"))
+            if not isinstance(content, dict):
+                raise ValueError(f"named values are expected, not {repr(content)[:100]}")
             same = content["identity"] == self._identity
             earlier = read(content) if same else None
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(
-                f"{str(path)!r} is no record of {kind}, and is left as it is: {error}. "
+                f"{str(path)!r} is no record of {kind}, and is left as it is: {_in_words(error)}. "
                 f"{elsewhere}. Received: a file of {self._path.stat().st_size:,} bytes"
             ) from None
         if not same:
@@ -91,6 +93,15 @@ class Record(Generic[T]):
         if self._path is not None:
             text = json.dumps({"identity": self._identity, **content}, indent=2, allow_nan=False)
             write_whole(self._path, text.encode(), overwrite=True)
+
+
+def _in_words(error: Exception) -> str:
+    """Return what is wrong with a file; of a `KeyError` Python says the key and no more."""
+    if isinstance(error, KeyError):
+        return f"the entry {error} is missing"
+    if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)):
+        return f"it holds no JSON ({error})"
+    return str(error)
 
 
 def _differing(there: Any, here: dict[str, Any]) -> str:

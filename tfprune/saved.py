@@ -46,6 +46,21 @@ def restored(kind: type[T], figures: Any) -> T:
     return kind(**{name: _value(hints[name], v, name) for name, v in figures.items()})
 
 
+def entries(content: Any, name: str) -> list[Any]:
+    """Return the list that a file keeps under a name.
+
+    Example: `entries({"trials": []}, "trials")` is `[]`.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if not isinstance(content, Mapping) or name not in content:
+        raise ValueError(f"the entry {name!r} is missing")
+    if not isinstance(content[name], list):
+        raise ValueError(f"the entry {name!r} must be a list, not {_short(content[name])}")
+    return content[name]
+
+
 def _required(field: dataclasses.Field) -> bool:
     missing = dataclasses.MISSING
     return field.default is missing and field.default_factory is missing

@@ -138,6 +138,14 @@ def test_an_interrupted_search_goes_on(tmp_path):
     assert (found.model.predict(x, verbose=0).argmax(1) == y).mean() == pytest.approx(best.value)
     with pytest.raises(ValueError, match="another search"):
         tfprune.search(model, data(model), 0.2, **arguments)
+    identity = json.loads((folder / "search.json").read_text())["identity"]
+    for trials, missing in (
+        ({}, "the entry 'trials' is missing"),
+        ({"trials": 3}, "the entry 'trials' must be a list, not 3"),
+    ):
+        (folder / "search.json").write_text(json.dumps({"identity": identity, **trials}))
+        with pytest.raises(ValueError, match=f"no record of a search.*: {missing}"):
+            tfprune.search(model, data(model), 0.1, **arguments)
     (folder / "search.json").write_text("[]")
     with pytest.raises(ValueError, match="no record of a search"):
         tfprune.search(model, data(model), 0.1, **arguments)

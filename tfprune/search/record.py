@@ -15,7 +15,7 @@ import keras
 from tfprune import cloning, resumption
 from tfprune.cloning import CANNOT_REBUILD
 from tfprune.files import write_whole
-from tfprune.saved import restored
+from tfprune.saved import entries, restored
 from tfprune.search.result import UNMEASURED, Trial
 
 RECORD = "search.json"
@@ -46,7 +46,7 @@ class Record:
         self._record = resumption.Record(
             None if self._folder is None else self._folder / RECORD,
             identity,
-            lambda content: [restored(Trial, trial) for trial in content["trials"]],
+            lambda content: [restored(Trial, trial) for trial in entries(content, "trials")],
             kind="a search",
             other="another search (another model, budget, objective or way of pruning, other data)",
             elsewhere="Choose another folder",
