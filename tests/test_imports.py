@@ -28,6 +28,7 @@ HOUSE = (
         "criteria",
         "yaml_nodes",
         "files",
+        "sources",
         "resumption",
         "saved",
         "states",

@@ -374,6 +374,9 @@ def test_bad_paths(tmp_path):
         inspect_file(tmp_path / "folder.keras")
     with pytest.raises(ValueError, match=r"\.keras, \.h5, \.hdf5, \.tflite is expected"):
         inspect_file(tmp_path / "a.txt")
+    for wrong in (3, None, b"a.keras"):
+        with pytest.raises(TypeError, match=r"`path` must be the path of a model file.*Received: "):
+            inspect_file(wrong)
 
 
 @pytest.mark.parametrize("ending", ["keras", "h5", "weights.h5", "tflite"])

@@ -4,9 +4,9 @@ The map of the house (upper floors import lower ones, never the other way round)
 
 - numpy only: `schedules` (when, how much), `layouts` (which axes are inputs), `patterns` (where
   zeros may stand), `masks` (scores to masks), `scores` (which weights matter), `regrowth` (which
-  may return), `criteria` (the three as one), `files` (whole or not at all), `saved` (whether they
-  hold what they should), `child` (a process that may crash without harm),
-  `meeting` (of workers)
+  may return), `criteria` (the three as one), `files` (whole or not at all), `sources` (files that
+  are read), `saved` (whether they hold what they should), `child` (a process that may crash
+  without harm), `meeting` (of workers)
 - layers: `family`, `registry` (which weights), `wrapper` (Keras 3), `legacy` (tf_keras through
   tfmot), `cloning`, `decisions`, `strip`, `optimizers` (which leave zeros alone),
   `parcels` (a model for another process), `cluster` (of Ray's workers),

@@ -150,6 +150,12 @@ def test_a_file_that_holds_no_history(untouched, tmp_path, content):
         tfprune.replay(untouched, path)
 
 
+def test_a_history_from_a_file_that_is_not_there(untouched, tmp_path):
+    for path, what in ((tmp_path / "no.json", "does not exist"), (tmp_path, "is a folder")):
+        with pytest.raises(FileNotFoundError, match=rf"{what}: .*report.to_json.*Received: done="):
+            tfprune.replay(untouched, path)
+
+
 def test_numbers_of_numpy(small_model):
     given = {"round_to": np.int64(4), "min_channels": np.int32(2), "steps": np.uint8(2)}
     small, _ = tfprune.shrink(small_model, macs=0.5, max_ratio=np.float32(0.75), **given)

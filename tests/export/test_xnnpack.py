@@ -212,6 +212,8 @@ def test_a_missing_file_and_a_folder(tmp_path):
         tfprune.explain(tmp_path / "no.tflite")
     with pytest.raises(FileNotFoundError, match="is a folder"):
         tfprune.explain(tmp_path)
+    with pytest.raises(TypeError, match=r"path of a `.tflite` file.*Received: path=3$"):
+        tfprune.explain(3)
 
 
 def test_custom_operations_and_files_without_weights(tmp_path):

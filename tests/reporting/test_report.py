@@ -3,6 +3,7 @@
 import dataclasses
 import html.parser
 import json
+import pathlib
 import re
 import shutil
 
@@ -154,7 +155,32 @@ def test_bad_input(tmp_path, search):
         write(tmp_path / "no")
     with pytest.raises(TypeError, match="results of tfprune"):
         write(results=[{"a": 1}], out=tmp_path / "page.html")
+    with pytest.raises(ValueError, match=r"Received: out='page\.txt'$"):
+        write(tmp_path, out=pathlib.Path("page.txt"))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"run_dir": 3}, "path of a run's folder.*Received: run_dir=3"),
+        ({"results": 5}, "a list of results.*Received: results=5"),
+        ({"results": None}, "a list of results.*Received: results=None"),
+        ({"results": "bench.json"}, "a list of results.*Received: results='bench.json'"),
+        ({"out": 3}, "path of the page.*Received: out=3"),
+        ({"title": 3}, "must be a text.*Received: title=3"),
+    ],
+)
+def test_arguments_of_the_wrong_type(tmp_path, wrong, message):
+    (tmp_path / "summary.json").write_text(json.dumps(SUMMARY))
+    with pytest.raises(TypeError, match=message):
+        write(**{"run_dir": tmp_path, **wrong})
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_result_alone_is_no_list(tmp_path, search):
+    with pytest.raises(TypeError, match=r"a list of results, such as `\[.*also of one alone"):
+        write(results=search, out=tmp_path / "page.html")
 
 
 def test_what_cannot_be_drawn_is_a_note(tmp_path, search):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pathlib
 from typing import Any
 
 import keras
@@ -13,6 +12,7 @@ import numpy as np
 from tfprune.channels.admission import admit
 from tfprune.channels.compilation import compile_like
 from tfprune.channels.structure import Structure, read
+from tfprune.sources import check_source
 
 History = list[dict[str, Any]]
 """One entry for each place: layer, weight, axis, its length `of`, and the positions `removed`."""
@@ -58,7 +58,10 @@ def replay(model: keras.Model, done: History | str | os.PathLike) -> keras.Model
     Raises:
         ValueError: the history does not fit the model or leaves nothing of a layer, the file holds
             none, or the model is one that `shrink` refuses.
+        FileNotFoundError: there is no such file.
         OSError: the file cannot be read.
+
+    Source: tfprune's own; a history is what `shrink` took down, and the cut is made as there.
     """
     entries = _entries(done)
     model = admit(model)
@@ -105,7 +108,8 @@ def _entries(done: History | str | os.PathLike) -> History:
     found: Any = done
     if isinstance(done, (str, os.PathLike)):
         try:
-            found = json.loads(pathlib.Path(done).read_text("utf-8"))
+            source = check_source(done, "a report saved by `report.to_json(path)`", "done")
+            found = json.loads(source.read_text("utf-8"))
         except (ValueError, RecursionError) as error:  # not UTF-8, not JSON
             raise ValueError(
                 f"The file holds no JSON ({error}), and a report saved by `report.to_json(path)` "

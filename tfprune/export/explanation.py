@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import pathlib
 
 from rich.console import Group
 from rich.table import Table
@@ -15,6 +14,7 @@ from tfprune.export.graph import read_graphs
 from tfprune.export.sparse import decide
 from tfprune.export.xnnpack.verdict import DENSE, FAST, WRONG, Pointwise, Verdict, judge, pointwise
 from tfprune.results import Result
+from tfprune.sources import check_source
 from tfprune.weightfiles import flatbuffer
 
 _ORDER = (WRONG, DENSE, FAST)
@@ -106,15 +106,13 @@ def explain(path: str | os.PathLike) -> Explanation:
     ```
 
     Raises:
+        TypeError: `path` is not a path.
         FileNotFoundError: there is no such file.
         ValueError: not a `.tflite` file, or a damaged one.
 
     Source: XNNPACK's `src/subgraph.c`; `tfprune/export/README.md` has the rules.
     """
-    source = pathlib.Path(path)
-    if not source.is_file():
-        what = "is a folder" if source.is_dir() else "does not exist"
-        raise FileNotFoundError(f"The file {str(path)!r} {what}. Received: path={str(path)!r}")
+    source = check_source(path, "a `.tflite` file")
     content = source.read_bytes()
     try:
         # What tables can hold and no converter writes is met while the graph is judged, too.

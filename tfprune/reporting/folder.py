@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -41,9 +42,15 @@ def check_folder(run_dir: Any) -> pathlib.Path:
     """Return the folder of a run as a path.
 
     Raises:
+        TypeError: it is no path.
         FileNotFoundError: there is no such folder.
         NotADirectoryError: it is a file.
     """
+    if not isinstance(run_dir, (str, os.PathLike)):
+        raise TypeError(
+            "`run_dir` must be the path of a run's folder; a model goes into `pruned`, a result "
+            f"into `results=[...]`. Received: run_dir={run_dir!r}"
+        )
     folder = pathlib.Path(run_dir).expanduser()
     if not folder.exists():
         raise FileNotFoundError(

@@ -7,7 +7,7 @@ import datetime
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from rich.console import Group
@@ -38,6 +38,8 @@ class Report(Result):
         notes: what was not read, and why.
 
     Example: `print(tfprune.report("tfprune-quickstart"))`
+
+    Source: made by `tfprune.report`.
     """
 
     html: str
@@ -88,7 +90,7 @@ def report(
 
     Raises:
         ValueError: nothing to report on, no place for the page, or a model that cannot be counted.
-        TypeError: a result that is none of tfprune's.
+        TypeError: a result that is none of tfprune's, or another argument of the wrong type.
         OSError: see `tfprune.files.check_target`; or there is no such folder, or nothing of a run
             in it.
 
@@ -98,7 +100,11 @@ def report(
     tfprune.report("tfprune-quickstart")
     tfprune.report(dense=model, pruned=small, results=[shrunk, measured], out="page.html")
     ```
+
+    Source: tfprune's own; each figure is one that a result, model or event file holds, and the page
+    says which.
     """
+    _require_types(results, out, title)
     if run_dir is None and dense is None and pruned is None and not results:
         raise ValueError(
             "There is nothing to report on: pass the folder of a run, models, or results. "
@@ -138,12 +144,35 @@ def report(
     )
 
 
+def _require_types(results: Any, out: Any, title: Any) -> None:
+    if isinstance(results, (str, bytes)) or not isinstance(results, Iterable):
+        raise TypeError(
+            "`results` must be a list of results, such as `[tfprune.benchmark(...)]`, also of one "
+            f"alone. Received: results={_short(results)}"
+        )
+    if out is not None and not isinstance(out, (str, os.PathLike)):
+        raise TypeError(
+            "`out` must be the path of the page, such as 'report.html', or None for that in "
+            f"`run_dir`. Received: out={_short(out)}"
+        )
+    if title is not None and not isinstance(title, str):
+        raise TypeError(
+            "`title` must be a text, or None for the name of the folder. "
+            f"Received: title={_short(title)}"
+        )
+
+
+def _short(value: Any) -> str:
+    return repr(value)[:100]
+
+
 def _target(folder: pathlib.Path | None, out: str | os.PathLike | None) -> pathlib.Path:
     if out is not None:
         target = pathlib.Path(out).expanduser()
         if target.suffix.lower() not in (".html", ".htm"):
             raise ValueError(
-                f"The page must end in .html; its Markdown lies beside it. Received: out={out!r}"
+                f"The page must end in .html; its Markdown lies beside it. "
+                f"Received: out={str(out)!r}"
             )
         return target
     if folder is None:

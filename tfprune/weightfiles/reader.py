@@ -6,11 +6,11 @@ import gzip
 import io
 import json
 import os
-import pathlib
 import zipfile
 import zlib
 
 from tfprune import layouts
+from tfprune.sources import check_source
 from tfprune.weightfiles import constants, flatbuffer, isolated, unpacking
 from tfprune.weightfiles.result import FileSparsity, FileWeight, nm_pattern
 
@@ -26,16 +26,27 @@ _DAMAGE = (
 def inspect_file(path: str | os.PathLike) -> FileSparsity:
     """Return the sparsity of each weight in a `.keras`, `.h5`, `.hdf5` or `.tflite` file.
 
+    Args:
+        path: of the file, told by its ending. It is read, never run. Pruning masks that are
+            saved in it are applied first.
+
+    Returns:
+        A `FileSparsity`, which prints as a table: for each weight its shape, in the axes of the
+        file, its number of values, those that are not zero, and its N:M pattern; the fraction of
+        zeros, from 0 to 1, of each and of all; the size of the file as it is and after gzip, in
+        bytes.
+
     Example: `print(inspect_file("model.keras"))`
 
     Raises:
+        TypeError: `path` is not a path.
         FileNotFoundError: there is no such file.
         ValueError: another kind of file, or a damaged one.
+
+    Source: tfprune's own readers of HDF5 and FlatBuffers, in `tfprune/weightfiles`: Keras and
+    TensorFlow are not loaded.
     """
-    source = pathlib.Path(path)
-    if not source.is_file():
-        what = "is a folder" if source.is_dir() else "does not exist"
-        raise FileNotFoundError(f"The file {str(path)!r} {what}. Received: path={str(path)!r}")
+    source = check_source(path, "a model file (.keras, .h5, .hdf5 or .tflite)")
     readers = {".keras": _keras, ".h5": isolated.read, ".hdf5": isolated.read, ".tflite": _tflite}
     reader = readers.get(source.suffix.lower())
     if reader is None:
