@@ -84,6 +84,19 @@ def test_errors_are_listed_one_by_one(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_the_source_stands_in_a_line_of_its_own(name):
+    """A paper, a rule, tfmot's behaviour that is kept, or which part of tfprune makes it."""
+    text = inspect.cleandoc(getattr(tfprune, name).__doc__)
+    assert len(re.findall(r"(?m)^Source: \S", text)) == 1, name
+
+
+@pytest.mark.parametrize("name", ["PruneForLatencyOnXNNPack", "stripped_weights"])
+def test_what_others_raise_for_them_is_said_too(name):
+    """They raise through methods and other files, which `raising` does not follow."""
+    assert "Raises:" in getattr(tfprune, name).__doc__
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_examples_are_python_and_use_names_that_there_are(name):
     text = inspect.cleandoc(getattr(tfprune, name).__doc__)
     fenced = re.findall(r"(?s)```python\n(.*?)```", text)

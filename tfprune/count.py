@@ -66,6 +66,8 @@ class Count(Result):
         wrapped: layers that were counted as they will be without their pruning wrappers.
 
     Example: `tfprune.count(model).macs`
+
+    Source: made by `tfprune.count`.
     """
 
     model: str
@@ -155,6 +157,9 @@ def count(model: keras.Model, input_shape: Shape | Sequence[Shape] | None = None
         TypeError: no Keras model.
         ValueError: a subclassed or unbuilt model, a tf_keras one without counterpart in Keras 3,
             or an `input_shape` that it does not take.
+
+    Source: tfprune's own; the multiplications come from the rules that say which channels go
+    together, see `tfprune/channels/README.md`.
     """
     kind = family(model)
     if kind != "tf_keras":

@@ -61,6 +61,8 @@ class Health(Result):
         problems: what is known not to work, and what to do.
 
     Example: `print(tfprune.doctor())`
+
+    Source: made by `tfprune.doctor`.
     """
 
     tfprune: str

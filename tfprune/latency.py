@@ -69,6 +69,10 @@ class PruneForLatencyOnXNNPack(PruningPolicy):
     print(policy.distance(pruned))
     ```
 
+    Raises:
+        ValueError: by `prune_low_magnitude`, with the first reason against sparse kernels and how
+            to change the model; nothing is wrapped then. `distance` raises the same.
+
     Source: Elsen et al., "Fast Sparse ConvNets" (CVPR 2020), and XNNPACK's `src/subgraph.c`.
     tfmot's policy of this name follows the rules of 2021; among others it demands `keepdims=True`
     of the global average pooling, with which today's runtime may refuse to load the model.

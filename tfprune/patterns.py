@@ -27,6 +27,8 @@ class Unstructured:
     """Zeros anywhere: the smallest magnitudes of the whole weight go.
 
     Example: `Unstructured()`, or "unstructured".
+
+    Source: magnitude pruning of Han et al. 2015 (arXiv:1506.02626), tfmot's default.
     """
 
     def __str__(self) -> str:
@@ -67,7 +69,9 @@ class Block:
     Raises:
         ValueError: for a size that is not two positive integers, or another pooling.
 
-    Example: `Block((1, 16))`, or "1x16". Source: tfmot's `block_size` and `block_pooling_type`.
+    Example: `Block((1, 16))`, or "1x16".
+
+    Source: tfmot's `block_size` and `block_pooling_type`.
     """
 
     size: tuple[int, int]
@@ -143,6 +147,9 @@ class NM:
 
     Example: `NM(2, 4)`, or "2:4": two zeros in every four, 50 % sparsity, as
     `sparsity_m_by_n=(2, 4)` means in tfmot.
+
+    Source: N:M sparsity of Mishra et al. 2021 (arXiv:2104.08378) and tfmot's `sparsity_m_by_n`;
+    growing with the schedule is tfprune's own.
     """
 
     zeros: int

@@ -207,6 +207,8 @@ def prune_scope() -> contextlib.AbstractContextManager:
     Keras 3 files need no scope. For tf_keras files that tfmot has saved it is tfmot's own scope.
 
     Example: `with tfprune.prune_scope(): model = keras.models.load_model("pruned.keras")`.
+
+    Source: tfmot's `prune_scope`.
     """
     if "tf_keras" in sys.modules:
         return room("tf_keras").scope()

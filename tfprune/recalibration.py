@@ -46,6 +46,8 @@ class Recalibration(Result):
         norms: a row for each layer, in the order in which they run.
 
     Example: `print(tfprune.recalibrate_batch_norm(model, x))`
+
+    Source: made by `tfprune.recalibrate_batch_norm`.
     """
 
     model: str

@@ -33,6 +33,8 @@ class PrunableLayer(abc.ABC):
         def get_prunable_weights(self):
             return [self.kernel, self.bias]
     ```
+
+    Source: tfmot's `PrunableLayer`.
     """
 
     @abc.abstractmethod

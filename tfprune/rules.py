@@ -69,6 +69,9 @@ class Rule:
         tfprune.Rule(keras.layers.Dense, skip=True),
     ]
     ```
+
+    Source: tfprune's own; `tfprune.scores` and `tfprune.regrowth` name the papers of scores and
+    regrowth.
     """
 
     layers: Any = None

@@ -20,7 +20,8 @@ def check_source(path: str | os.PathLike, expected: str, name: str = "path") -> 
         TypeError: `path` is not a path.
         FileNotFoundError: there is no such file, or it is a folder.
     """
-    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
+    given = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
+    if not given or not isinstance(given, str):
         raise TypeError(
             f"`{name}` must be the path of {expected}, as a text or a `pathlib.Path`. "
             f"Received: {name}={path!r}"

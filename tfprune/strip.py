@@ -144,6 +144,11 @@ def stripped_weights(model: Any) -> list[np.ndarray]:
     subclassed model, which `strip_pruning` cannot take apart. Keras 3 or tf_keras.
 
     Example: `plain.set_weights(tfprune.stripped_weights(model))`.
+
+    Raises:
+        ValueError: it is no model of Keras 3 or tf_keras.
+
+    Source: tfprune's own; the weights are masked as in `strip_pruning`.
     """
     require_family(model, "a model")
     layers = pruned_layers(model)

@@ -145,6 +145,8 @@ def summary(model: Any) -> SparsitySummary:
     ```python
     print(tfprune.summary(pruned_model))
     ```
+
+    Source: tfprune's own; zeros are counted in the weights, targets are those of the schedules.
     """
     kind = require_family(model, "a model or a layer")
     if not model.built:

@@ -49,6 +49,8 @@ class Allocation(Result):
         pattern: where zeros may stand.
 
     Example: `print(tfprune.allocate(model, 0.9, "erk"))`
+
+    Source: made by `tfprune.allocate`.
     """
 
     method: str

@@ -39,6 +39,8 @@ class DemoPage:
         webbrowser.open(page.url)
         input("Enter ends it")
     ```
+
+    Source: made by `tfprune.demo_page`.
     """
 
     def __init__(self, server: LocalServer) -> None:

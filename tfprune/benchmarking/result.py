@@ -87,6 +87,8 @@ class BenchmarkResult(Result):
         energy: which meter the energy comes from, or "no meter".
         notes: what to know about these figures.
         versions: of what took part.
+
+    Source: made by `tfprune.benchmark`.
     """
 
     runtime: str

@@ -41,6 +41,8 @@ def unfreeze_only(model: keras.Model, report: ShrinkReport) -> list[str]:
     Raises:
         ValueError: the report is that of a model with other layers; nothing is changed then.
         TypeError: `report` is no `ShrinkReport`.
+
+    Source: tfprune's own; what a cut has touched stands in the report of `shrink`.
     """
     if not isinstance(report, ShrinkReport):
         raise TypeError(

@@ -69,6 +69,8 @@ class ShrinkReport(Result):
         notes: where less was removed than one might expect, and why; what MACs do not tell.
 
     Example: `small, report = tfprune.shrink(model, macs=0.5); print(report)`
+
+    Source: made by `tfprune.shrink`.
     """
 
     model: str

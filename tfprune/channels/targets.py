@@ -20,6 +20,8 @@ class ImpossibleTarget(ValueError):
     """The target of `shrink` cannot be met; the message says what can be, and what is in the way.
 
     Example: `tfprune.shrink(model, macs=0.001)` raises it where 2 % of the MACs must stay.
+
+    Source: raised by `tfprune.shrink`.
     """
 
 

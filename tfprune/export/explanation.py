@@ -39,6 +39,8 @@ class Explanation(Result):
         convolutions: the 1x1 convolutions with float weights, in order.
         encoded: number of weights in sparse encoding.
         custom: names of custom operations, which load only in apps that bring kernels for them.
+
+    Source: made by `tfprune.explain`, by the rules in `tfprune/export/README.md`.
     """
 
     path: str

@@ -71,6 +71,8 @@ class ExportResult(Result):
         verdict: what XNNPACK's sparse kernels make of the file, on ARM and in WebAssembly.
         notes: what to know about this file.
         versions: of the libraries that took part.
+
+    Source: made by `tfprune.export_tflite`.
     """
 
     path: str

@@ -45,6 +45,8 @@ class PermutationReport(Result):
         weights: a row for each weight that the pattern fits.
 
     Example: `permuted, report = tfprune.permute_for_nm(model, "2:4"); print(report)`
+
+    Source: made by `tfprune.permute_for_nm`.
     """
 
     model: str

@@ -53,6 +53,8 @@ class ReconstructionReport(Result):
         recalibration: what became of the statistics of norms, None if they were left alone.
 
     Example: `small, report = tfprune.prune_one_shot(model, x, 0.5); print(report)`
+
+    Source: made by `tfprune.prune_one_shot`.
     """
 
     model: str

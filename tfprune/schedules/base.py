@@ -61,6 +61,8 @@ class PruningSchedule(abc.ABC):
             config = {"final": self.final_sparsity, "end_step": self.end_step}
             return {"class_name": "Linear", "config": config}
     ```
+
+    Source: tfmot's `PruningSchedule`.
     """
 
     begin_step: int | None = None

@@ -118,6 +118,9 @@ class OneShot(PruningSchedule):
     ```python
     tfprune.OneShot(0.8, step=1000)
     ```
+
+    Source: one-shot magnitude pruning, of which the iterative one is the alternative in Frankle &
+    Carbin 2019 (arXiv:1803.03635).
     """
 
     def __init__(self, sparsity, step=0):

@@ -98,7 +98,10 @@ class Gradual(PruningSchedule):
     pruned.fit(x, y, epochs=8, callbacks=[tfprune.UpdatePruningStep()])  # 80 % after epoch 6
     ```
 
-    Keras 3 only. The curve is the cubic one of Zhu & Gupta 2017 (arXiv:1710.01878).
+    Keras 3 only.
+
+    Source: the cubic curve of Zhu & Gupta 2017 (arXiv:1710.01878); that it follows the length of
+    the run is tfprune's own.
     """
 
     needs_run = True

@@ -32,6 +32,8 @@ class FunctionSchedule(PruningSchedule):
     cosine = tfprune.FunctionSchedule(lambda t: 0.4 * (1 - math.cos(math.pi * t / 1000)), 1000)
     cosine(500)  # (True, 0.4)
     ```
+
+    Source: tfprune's own; tfmot has no schedule of a function.
     """
 
     begin_step: int

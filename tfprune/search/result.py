@@ -64,6 +64,8 @@ class SearchResult(Result):
         allocation: how its zeros were spread; its `rules` make the model again.
 
     Example: `result = tfprune.search(model, (x, y), train=train); print(result); result.plot()`
+
+    Source: made by `tfprune.search`.
     """
 
     objective: str

@@ -124,6 +124,9 @@ def search(
             model does, is recorded as a failed trial, and the search goes on.
         ImportError: `engine="optuna"` without Optuna, `engine="ray"` without it or Ray.
         ConnectionError: a cluster that does not answer within 30 seconds.
+
+    Source: bisection is tfprune's own; samples are those of Optuna's TPE (Bergstra et al. 2011;
+    Akiba et al. 2019).
     """
     graph.require_graph(model)
     _check(max_accuracy_drop, objective, train, trials, between)

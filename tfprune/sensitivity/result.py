@@ -54,6 +54,8 @@ class Sensitivity(Result):
     print(found)
     found.recommended(max_drop=0.01)  # {"conv1": 0.5, "dense": 0.95}
     ```
+
+    Source: made by `tfprune.sensitivity`.
     """
 
     model: str

@@ -106,6 +106,8 @@ def export_variants(
             damaged; an earlier run of something else; a model of which no variant can be made.
         TypeError: an argument of the wrong type.
         RuntimeError: a tool that the runtime needs is missing.
+
+    Source: tfprune's own; files are those of `export_tflite`, latencies those of `benchmark`.
     """
     wanted = chosen(variants)
     _check(objective, max_accuracy_drop, threads, runs, overwrite and resume)

@@ -44,6 +44,8 @@ class VariantsResult(Result):
         runs: timed runs of each file.
         conditions: the processor, and what is to be known about latency and memory.
         versions: of the libraries that took part.
+
+    Source: made by `tfprune.export_variants`.
     """
 
     model: str

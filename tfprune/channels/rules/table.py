@@ -100,6 +100,8 @@ def channel_rule(
 
     Raises:
         TypeError: `layer` is not a class of Keras 3 layers.
+
+    Source: tfprune's own form of the dependencies in DepGraph (Fang et al. 2023).
     """
     if not (isinstance(layer, type) and issubclass(layer, keras.layers.Layer)):
         raise TypeError(
