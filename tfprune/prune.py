@@ -247,7 +247,10 @@ def _require_any(model: Any, chosen: dict[int, Decision], keras_: Any) -> None:
     wrapped = any(keras_.is_wrapped(layer) for _, layer in walk(model, keras_))
     if all(d.reason for d in chosen.values()) and not wrapped:
         reasons = "; ".join(f"{d.path}: {d.reason}" for d in chosen.values())
-        raise ValueError(f"Nothing in the model '{model.name}' can be pruned so. {reasons}")
+        raise ValueError(
+            f"Nothing in the model '{model.name}' can be pruned so. {reasons}. Change the rules, the "
+            f"pattern or the policy. Received: model={model.name!r}"
+        )
 
 
 def _wrap_model(model: Any, chosen: dict[int, Decision], keras_: Any) -> Any:
@@ -276,7 +279,7 @@ def _decide(layer: Any, path: str, plan: _Plan, keras_: Any) -> Decision:
     if plan.named_by is not None:
         raise plan.named_by.refusal(
             f"does not fit: the layer '{path}', asked for by name, cannot be pruned: {reason}. "
-            "Name another layer, or skip this one (`skip=True`, in YAML `skip: true`)."
+            "Change `layers` or `pattern`, or skip it (`skip=True`, in YAML `skip: true`)."
         )
     return Decision(path, reason=reason, expected=keras_.is_left_alone(layer))
 
@@ -300,8 +303,8 @@ def _require_used(rule: Rule, paths: list[str], made: list[Decision]) -> None:
     if not rule.skip and all(d.reason for d in matched):
         reasons = "; ".join(f"{d.path}: {d.reason}" for d in matched)
         raise rule.refusal(
-            f"matches no layer that can be pruned. {reasons}. Let `layers` match others, mend what "
-            "is said against these, or skip them (`skip=True`, in YAML `skip: true`)."
+            f"matches no layer that can be pruned. {reasons}. Change `layers` or `pattern`, or "
+            "skip them (`skip=True`, in YAML `skip: true`)."
         )
 
 
