@@ -5,6 +5,7 @@ import gzip
 import numpy as np
 import pytest
 
+import tfprune
 from tfprune.benchmarking.inputs import seeded_inputs
 from tfprune.benchmarking.model import Model, read_model
 from tfprune.benchmarking.tables import Tensor, read_tables, with_fixed_shapes
@@ -76,6 +77,8 @@ def test_missing_files_and_folders(tmp_path):
         read_model(tmp_path / "none.tflite")
     with pytest.raises(FileNotFoundError, match="is a folder"):
         read_model(tmp_path)
+    with pytest.raises(TypeError, match=r"path of a \.tflite file.*Received: path=3$"):
+        tfprune.demo_page(3, 4)
 
 
 def test_a_signature_is_chosen_by_name(made):

@@ -241,6 +241,8 @@ def test_it_prints_saves_loads_and_plots(tmp_path):
     (tmp_path / "bad.json").write_text('{"weights": 3}')
     with pytest.raises(ValueError, match="no sensitivity that"):
         load(tmp_path / "bad.json")
+    with pytest.raises(FileNotFoundError, match=r"does not exist: .*`to_json`.*Received: path="):
+        load(tmp_path / "no.json")
     import matplotlib
 
     matplotlib.use("Agg")

@@ -247,6 +247,8 @@ def test_places_that_cannot_be_written_to(net, tmp_path):
     for out in ("file", "file/below"):
         with pytest.raises(NotADirectoryError, match="is a file"):
             tfprune.export_variants(net, tmp_path / out)
+    with pytest.raises(TypeError, match=r"path of a folder.*Received: out=3$"):
+        tfprune.export_variants(net, 3)
     (tmp_path / "net-float32.tflite").mkdir()
     with pytest.raises(IsADirectoryError):
         tfprune.export_variants(net, tmp_path, overwrite=True)

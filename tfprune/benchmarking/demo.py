@@ -110,6 +110,7 @@ def demo_page(
     ```
 
     Raises:
+        TypeError: a file is not given by its path.
         FileNotFoundError: a file does not exist.
         ValueError: a file is not a whole `.tflite` file, or needs a decision; LiteRT.js cannot run
             it; the two take or give different things; or an argument is out of range.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import os
-import pathlib
 from collections.abc import Mapping
 
 from tfprune.benchmarking.tables import (
@@ -16,6 +15,7 @@ from tfprune.benchmarking.tables import (
     Tensor,
     read_tables,
 )
+from tfprune.sources import check_source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,16 +63,11 @@ def read_model(
     Example: `read_model("model.tflite").inputs[0].shape`
 
     Raises:
+        TypeError: `path` is not a path.
         FileNotFoundError: there is no such file.
         ValueError: another kind of file, a damaged one, or one that needs a decision.
     """
-    source = pathlib.Path(path)
-    if not source.is_file():
-        what = "is a folder" if source.is_dir() else "does not exist"
-        raise FileNotFoundError(
-            f"The file {str(path)!r} {what}: give the path of a .tflite file. "
-            f"Received: {str(path)!r}"
-        )
+    source = check_source(path, "a .tflite file")
     content = source.read_bytes()
     if len(content) < 16 or content[4:8] != b"TFL3":
         raise ValueError(

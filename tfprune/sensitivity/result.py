@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import pathlib
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from rich.text import Text
 
 from tfprune.results import Result
 from tfprune.saved import restored
+from tfprune.sources import check_source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,8 +156,9 @@ def load(path: str | os.PathLike) -> Sensitivity:
         FileNotFoundError: there is no such file.
         ValueError: it holds something else.
     """
+    source = check_source(path, "a sensitivity saved by `to_json`")
     try:
-        found = restored(Sensitivity, json.loads(pathlib.Path(path).read_text("utf-8")))
+        found = restored(Sensitivity, json.loads(source.read_text("utf-8")))
         if any(len(row.drops) != len(found.sparsities) for row in found.weights):
             raise ValueError("each weight has a drop for each of the levels")
     except (ValueError, RecursionError) as error:

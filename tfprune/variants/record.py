@@ -54,11 +54,14 @@ def check_folder(
     """Return the folder, which may not exist yet, if the files may be written to it.
 
     Raises:
+        TypeError: `out` is not a path.
         NotADirectoryError: `out` is a file, or lies in one.
         FileExistsError: one of the files exists, and neither `overwrite` nor `resume` is set; or
             is something else than a file.
         PermissionError: the folder cannot be written to.
     """
+    if not isinstance(out, (str, os.PathLike)):
+        raise TypeError(f"`out` must be the path of a folder for the files. Received: out={out!r}")
     folder = pathlib.Path(out).expanduser()
     existing = folder
     while not existing.exists() and existing != existing.parent:
