@@ -146,7 +146,7 @@ def test_what_cannot_be_pruned_in_a_model_is_skipped_and_listed():
 
 def test_nothing_to_prune_and_models_not_built_are_errors():
     model = keras.Sequential([keras.Input((4,)), layers.BatchNormalization(name="bn")])
-    with pytest.raises(ValueError, match=r"Nothing in the model.*bn: norms"):
+    with pytest.raises(ValueError, match=r"Nothing in the model.*bn: norms.*Received: model="):
         tfprune.prune_low_magnitude(model)
     with pytest.raises(ValueError, match="not built yet"):
         tfprune.prune_low_magnitude(keras.Sequential([layers.Dense(2)]))

@@ -248,8 +248,8 @@ def _require_any(model: Any, chosen: dict[int, Decision], keras_: Any) -> None:
     if all(d.reason for d in chosen.values()) and not wrapped:
         reasons = "; ".join(f"{d.path}: {d.reason}" for d in chosen.values())
         raise ValueError(
-            f"Nothing in the model '{model.name}' can be pruned so. {reasons}. Change the rules, the "
-            f"pattern or the policy. Received: model={model.name!r}"
+            f"Nothing in the model '{model.name}' can be pruned so. {reasons}. Change the rules, "
+            f"the pattern or the policy. Received: model={model.name!r}"
         )
 
 
