@@ -88,11 +88,12 @@ class Cluster:
                 **own,
             )
         if own and self.lack:
+            there = self._there()
             self.ray.shutdown()
             raise ValueError(
                 "The cluster that was started on this machine will never have what each trial is "
                 "to take. Ask for less, or pass the `address` of a cluster that has it. "
-                f"Received: resources={self.resources!r}, on a machine with {self._there()}"
+                f"Received: resources={self.resources!r}, on a machine with {there}"
             )
         return self
 

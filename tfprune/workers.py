@@ -147,7 +147,7 @@ def connect(
     jax.config.update("jax_cpu_collectives_implementation", through)
     limits = {"initialization_timeout", "shutdown_timeout_seconds"}  # older ones lack the second
     limits &= inspect.signature(jax.distributed.initialize).parameters.keys()
-    limit = dict.fromkeys(limits, max(1, round(timeout)))
+    limit: dict[str, Any] = dict.fromkeys(limits, max(1, round(timeout)))
     jax.distributed.initialize(coordinator, processes, index, **limit)
     keras.utils.set_random_seed(seed)
     return Worker(index, processes)
