@@ -1,6 +1,7 @@
 """Small results worked by hand, as a run would have saved them."""
 
 import json
+import re
 
 import pytest
 import searching
@@ -18,6 +19,20 @@ from tfprune.variants.row import VariantRow
 
 NASTY = "<script>alert(1)</script>|`a`"
 """A name that a layer may have, and that neither HTML nor Markdown may take for its own."""
+
+SUMMARY = {"name": "small", "rows": [], "parameters": 100, "nonzero": 50}
+
+
+def tables_of(path):
+    """Return the rows of the tables of a page in Markdown, by caption."""
+    return tables_in(path.read_text("utf-8"))
+
+
+def tables_in(text):
+    """Return the same of the text of such a page."""
+    parts = re.findall(r"(?ms)^\*\*(.*?)\*\*\n\n(.*?)(?:\n\n|\Z)", text)
+    rows = [[[c.strip() for c in r.split("|")[1:-1]] for r in t.split("\n")] for _, t in parts]
+    return {caption: held for (caption, _), held in zip(parts, rows, strict=True)}
 
 
 @pytest.fixture(scope="session")

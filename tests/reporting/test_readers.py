@@ -1,6 +1,7 @@
 """What the page shows of each result, and which files it takes for results."""
 
 import contextlib
+import dataclasses
 import json
 
 import pytest
@@ -39,14 +40,27 @@ def test_quickstart(quickstart):
     assert [row[1:4] for row in zeros.rows] == [("50.0 %", "50.0 %", "72"), ("0.0 %", "–", "640")]
 
 
-def test_a_benchmark_compares_the_first_with_the_last_that_ran(benchmark):
+def test_a_benchmark_compares_the_first_with_each_that_ran(benchmark):
     found = items(benchmark, "benchmark")
-    assert pairs_of(found)["latency"] == (2.0, 1.0)
+    latencies = [item for item in found if isinstance(item, Pair) and item.figure == "latency"]
+    assert [(item.models, item.before, item.after) for item in latencies] == [
+        (("dense.tflite", "small.tflite"), 2.0, 0.5),
+        (("dense.tflite", "last.tflite"), 2.0, 1.0),
+    ]
     assert pairs_of(found)["energy"] == (None, None)
     assert skipped(found) == {"broken.tflite: not measured": "it crashed the runtime"}
     table = next(item for item in found if isinstance(item, Table))
     small = ("small.tflite", "0.5 ms", "0.4 to 0.6", "4x", "3 ms", "1.0 KiB", "no meter")
     assert table.rows[1] == small
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(benchmark):
+    files = [dataclasses.replace(benchmark.files[n], path=f"{n}/model.tflite") for n in (0, 1, 3)]
+    found = items(dataclasses.replace(benchmark, files=tuple(files)), "benchmark")
+    assert {item.models for item in found if isinstance(item, Pair)} == {
+        ("0/model.tflite", "1/model.tflite"),
+        ("0/model.tflite", "3/model.tflite"),
+    }
 
 
 def test_shrink(shrink):
@@ -71,8 +85,7 @@ def test_search_and_variants(search, variants):
     assert pairs_of(found) == {"accuracy": (0.91, 0.9)}
     assert skipped(found) == {"trial 3: no figures": "out of memory"}
     found = items(variants, "variants")
-    assert all(before is None for before, _ in pairs_of(found).values())
-    assert pairs_of(found)["file_bytes"] == (None, 4096)
+    assert pairs_of(found) == {}  # the Keras model may be pruned already: it is no "before"
     assert skipped(found) == {"variant int8: left out": "there are no calibration data"}
     assert Origin("keras", "3.15.1", "here") in found
 
@@ -102,7 +115,8 @@ def test_every_result_of_the_library_is_known_by_its_keys(small_model, batch):
 def test_an_exported_file_and_its_inspection(small_model, tmp_path):
     exported = tfprune.export_tflite(small_model, tmp_path / "small.tflite")
     found = items(exported, "export")
-    assert pairs_of(found)["file_bytes"] == (None, (tmp_path / "small.tflite").stat().st_size)
+    tables = [item for item in found if isinstance(item, Table)]
+    assert texts.size((tmp_path / "small.tflite").stat().st_size) in tables[0].caption
     inspected = items(tfprune.inspect_file(tmp_path / "small.tflite"), "file")
     assert [len(item.rows) for item in inspected if isinstance(item, Table)] == [4]
 
@@ -119,24 +133,38 @@ def test_damaged_figures_raise_what_the_folder_catches(kind, junk):
         readers.read(kind, dict.fromkeys(kinds.KEYS[kind], junk), "here")
 
 
-def test_the_first_full_pair_wins_and_nothing_is_invented():
-    rows = {
-        row[0]: row[1:]
-        for row in pairs.rows(
-            [
-                Pair("latency", None, 3.0, "one"),
-                Pair("latency", 4.0, 1.0, "two"),
-                Pair("accuracy", 0.9, 0.875, "one"),
-                Pair("memory", None, 2048, "one"),
-            ],
-            "no meter",
-        )
-    }
-    assert rows["latency, median"] == ("4 ms", "1 ms", "4 times less", "two")
-    assert rows["accuracy"] == ("90.0 %", "87.5 %", "-2.5 points", "one")
-    assert rows["peak memory"] == ("–", "2.0 KiB", "–", "one")
-    assert rows["energy of a run"] == ("–", "–", "no meter", "–")
-    assert rows["parameters"] == ("–", "–", "not measured", "–")
+def test_figures_of_different_models_never_share_a_table():
+    run, cut = ("dense", "pruned"), ("dense", "cut")
+    found = [
+        Pair("accuracy", 0.9, 0.875, run, "report.json"),
+        Pair("nonzero", 1000, 900, run, "report.json"),
+        Pair("latency", 4.0, 1.0, cut, "shrink.json"),
+        Pair("parameters", 1000, 500, cut, "shrink.json"),
+        Pair("latency", None, None, run, "report.json"),
+        Pair("memory", None, 2048, ("unknown", "other"), "variants.json"),
+        Pair("file_bytes", 2048, None, run, "report.json"),
+    ]
+    assert pairs.compared(found) == [
+        (
+            "Before: dense; after: pruned (report.json)",
+            (
+                ("accuracy", "90.0 %", "87.5 %", "-2.5 points"),
+                ("nonzero parameters", "1,000", "900", "10 % less"),
+                ("file size", "2.0 KiB", "–", "–"),
+            ),
+        ),
+        (
+            "Before: dense; after: cut (shrink.json)",
+            (
+                ("parameters", "1,000", "500", "2 times less"),
+                ("latency, median", "4 ms", "1 ms", "4 times less"),
+            ),
+        ),
+    ]
+    missing = "MACs, all; MACs with nonzero weights; file size; file size, gzip; peak memory"
+    assert pairs.not_compared(found, no_meter=True) == (
+        f"Not measured before and after: {missing}; energy of a run (no meter)."
+    )
 
 
 def test_texts_of_figures():

@@ -5,7 +5,6 @@ import html.parser
 import json
 import pathlib
 import re
-import shutil
 
 import pytest
 from typer.testing import CliRunner
@@ -15,10 +14,9 @@ from tfprune import cli
 from tfprune.reporting import page as pages
 from tfprune.reporting.reporter import report as write
 
-from .conftest import NASTY
+from .conftest import NASTY, SUMMARY, tables_in, tables_of
 
-SUMMARY = {"name": "small", "rows": [], "parameters": 100, "nonzero": 50}
-VOID = {"meta", "link", "source", "img", "br"}
+VOID = {"meta", "link", "source", "img", "br", "wbr"}
 
 
 class Outline(html.parser.HTMLParser):
@@ -105,6 +103,35 @@ def test_markdown_holds_the_same_tables(written):
     assert "| accuracy | 98.0 % | 97.0 % | -1.0 points |" in text
 
 
+def test_every_pair_of_models_has_a_table_of_its_own(written):
+    _, page, text = written
+    tables = {c: [row[0] for row in t[2:]] for c, t in tables_in(text).items() if "Before" in c}
+    sizes = ["file size", "file size, gzip"]
+    benchmarked = [*sizes, "peak memory", "latency, median"]
+    assert tables == {
+        "Before: dense float32; after: pruned float32 (report.json)": [
+            *("accuracy", "parameters", "nonzero parameters"),
+            *sizes,
+        ],
+        "Before: small; after: small shrunk to macs=0.5 (shrink.json)": ["parameters", "MACs, all"],
+        "Before: dense.tflite; after: small.tflite (measured/benchmark.json)": benchmarked,
+        "Before: dense.tflite; after: last.tflite (measured/benchmark.json)": benchmarked,
+        "Before: the dense model; after: the chosen trial (search.json)": ["accuracy"],
+    }
+    missing = (
+        "Not measured before and after: MACs with nonzero weights; energy of a run (no meter)."
+    )
+    assert f"<li>{missing}</li>" in page
+    assert missing in text
+
+
+def test_results_of_one_kind_are_told_apart(benchmark, tmp_path):
+    write(results=[benchmark, benchmark], out=tmp_path / "page.html")
+    captions = tables_of(tmp_path / "page.md")
+    for number in (1, 2):
+        assert f"Before: dense.tflite; after: last.tflite (BenchmarkResult {number})" in captions
+
+
 def test_models_are_counted(small_model, tmp_path):
     pruned = tfprune.prune_low_magnitude(small_model, tfprune.ConstantSparsity(0.5, 0))
     small = tfprune.strip_pruning(pruned)
@@ -113,6 +140,8 @@ def test_models_are_counted(small_model, tmp_path):
     total = f"{small_model.count_params():,}"
     assert f"| parameters | {total} | {total} | the same |" in text
     assert "Parameters and MACs" in done.sections
+    captions = [caption for caption in tables_in(text) if "Before" in caption]
+    assert captions == ["Before: the dense model; after: the pruned model (counted)"]
 
 
 def test_a_model_in_the_folder_is_counted_and_a_broken_one_noted(small_model, tmp_path):
@@ -211,75 +240,6 @@ def test_a_folder_without_a_run_is_an_error_and_nothing_is_written(tmp_path, for
         assert looked_for in said
     assert ("package.json" in said) == (foreign is not None)
     assert sorted(tmp_path.iterdir()) == before
-
-
-def tables_of(path):
-    """Return the rows of the tables of a page in Markdown, by caption."""
-    parts = re.findall(r"(?ms)^\*\*(.*?)\*\*\n\n(.*?)(?:\n\n|\Z)", path.read_text("utf-8"))
-    rows = [[[c.strip() for c in r.split("|")[1:-1]] for r in t.split("\n")] for _, t in parts]
-    return {caption: held for (caption, _), held in zip(parts, rows, strict=True)}
-
-
-def test_a_search_is_told_by_its_folder_once(searched, tmp_path):
-    folder, result = searched
-    done = write(folder, out=tmp_path / "page.html")
-    assert done.sections[:2] == ("Before and after", "Search")
-    assert done.notes == ()
-    tables = tables_of(tmp_path / "page.md")
-    compared = {row[0]: row[1:3] for row in tables["Before and after pruning"]}
-    chosen = result.trials[result.best]
-    assert compared["accuracy"] == [f"{v:.1%}".replace("%", " %") for v in (1.0, chosen.value)]
-    total, zeros = 563, round(chosen.reached * 520)  # 10x40 + 40x3 weights, and 43 biases
-    assert compared["nonzero parameters"][0] == str(total)
-    assert int(compared["nonzero parameters"][1]) <= total - zeros
-    (caption,) = [caption for caption in tables if "may fall by" in caption]
-    assert len(tables[caption]) == 2 + len(result.trials)
-    text = (tmp_path / "page.md").read_text("utf-8")
-    assert "Curve of accuracy over zeros for 2 trials" in text
-
-    # Saved beside it, and handed over: told once more by neither, and nothing is "not read".
-    result.to_json(folder / "result.json")
-    done = write(folder, results=[result], out=tmp_path / "again.html")
-    assert done.notes == ()
-    again = (tmp_path / "again.md").read_text("utf-8")
-    assert again.count("Curve of accuracy") == again.count("may fall by") == 1
-    (folder / "result.json").unlink()
-
-
-def test_of_a_search_that_went_on_the_longer_account_is_shown(searched, tmp_path):
-    folder, result = searched
-    earlier = {**result.to_dict(), "trials": result.to_dict()["trials"][:1], "best": 0}
-    (tmp_path / "run" / "search").mkdir(parents=True)
-    (tmp_path / "run" / "earlier.json").write_text(json.dumps(earlier))
-    shutil.copy(folder / "search.json", tmp_path / "run" / "search")
-    write(tmp_path / "run", out=tmp_path / "page.html")
-    text = (tmp_path / "page.md").read_text("utf-8")
-    assert "(search/search.json)" in text
-    assert "earlier.json" not in text
-    other = {**earlier, "max_drop": 0.5}  # another budget: another search
-    (tmp_path / "run" / "earlier.json").write_text(json.dumps(other))
-    write(tmp_path / "run", out=tmp_path / "page.html", overwrite=True)
-    text = (tmp_path / "page.md").read_text("utf-8")
-    assert text.count("Curve of accuracy") == 2
-
-
-def test_trials_without_figures_are_named(searched, tmp_path):
-    record = json.loads((searched[0] / "search.json").read_text())
-    record["trials"][1] |= {"value": None, "reached": None, "cost": None, "failure": "out of it"}
-    (tmp_path / "search.json").write_text(json.dumps(record))
-    write(tmp_path)
-    text = (tmp_path / "report.md").read_text("utf-8")
-    assert "| trial 2: no figures | out of it | search.json |" in text
-    assert "1 (chosen)" in text
-
-
-def test_a_damaged_record_is_a_note(searched, tmp_path):
-    record = json.loads((searched[0] / "search.json").read_text())
-    record["trials"][0]["sparsity"] = "much"
-    (tmp_path / "search.json").write_text(json.dumps(record))
-    (tmp_path / "summary.json").write_text(json.dumps(SUMMARY))
-    (note,) = write(tmp_path).notes
-    assert "search.json looks like" in note
 
 
 def test_of_an_export_the_keras_model_is_compared_with_the_chosen_file(variants, tmp_path):

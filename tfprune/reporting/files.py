@@ -55,14 +55,6 @@ def variants(figures: Figures, source: str) -> Iterator[Item]:
     """Yield the files of `export_variants`, the best one marked; those left out, and why."""
     done = [row for row in figures["rows"] if row["state"] == "done"]
     best = next((row for row in done if row["name"] == figures["best"]), None)
-    if best is not None:
-        # The Keras model may be pruned already: it is no "before".
-        for key, name in (
-            *(("accuracy", "accuracy"), ("file_bytes", "file_bytes")),
-            *(("gzip_bytes", "gzip_bytes"), ("memory", "peak_memory_bytes")),
-            ("latency", "median_ms"),
-        ):
-            yield Pair(key, None, best[name], f"{source}: {best['name']}")
     cells = tuple(
         (
             str(row["name"]) + (" (best)" if row is best else ""),
@@ -88,7 +80,10 @@ def variants(figures: Figures, source: str) -> Iterator[Item]:
 
 
 def _against_keras(figures: Figures, best: Figures, source: str) -> Iterator[Item]:
-    """Yield what the chosen file does as the Keras model does it; nothing that is not known."""
+    """Yield what the chosen file does as the Keras model does it; nothing that is not known.
+
+    It is no `Pair`: the Keras model may be pruned already, and then is no "before".
+    """
     known = figures["baseline"], best["accuracy"]
     if all(map(is_number, known)):
         columns = ("figure", "Keras model", str(best["name"]), "change")
@@ -119,8 +114,6 @@ def _measured(figures: Figures, done: Sequence[Figures], source: str) -> Iterato
 def export(figures: Figures, source: str) -> Iterator[Item]:
     """Yield a file of `export_tflite`: its weights, its errors, what phones make of it."""
     name = base(figures["path"])
-    yield Pair("file_bytes", None, figures["file_bytes"], source)
-    yield Pair("gzip_bytes", None, figures["gzip_bytes"], source)
     cells = tuple(
         (
             *(str(row["name"]), count(row["size"]), percent(row["sparsity"])),
@@ -162,17 +155,18 @@ def inspected(figures: Figures, source: str) -> Iterator[Item]:
 
 
 def benchmark(figures: Figures, source: str) -> Iterator[Item]:
-    """Yield the figures of files that ran side by side, the first against the last that ran."""
+    """Yield the figures of files that ran side by side, each that ran against the first."""
     rows = figures["files"]
     names = [base(row["path"]) for row in rows]
-    last = max((n for n, row in enumerate(rows) if not row["failure"]), default=0)
-    if last > 0:
-        told = f"{source}: {names[0]}, {names[last]}"
-        for key, name in (
+    if len(set(names)) < len(names):  # files of one name in several folders
+        names = [str(row["path"]) for row in rows]
+    for name, row in zip(names[1:], rows[1:], strict=True):
+        for key, figure in (
             *(("file_bytes", "file_bytes"), ("gzip_bytes", "gzip_bytes")),
             *(("memory", "peak_memory_bytes"), ("latency", "median_ms"), ("energy", "energy_mj")),
         ):
-            yield Pair(key, rows[0][name], rows[last][name], told)
+            if not row["failure"]:
+                yield Pair(key, rows[0][figure], row[figure], (names[0], name), source)
     cells = tuple(
         (
             *(name, milliseconds(row["median_ms"])),

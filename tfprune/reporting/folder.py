@@ -16,7 +16,7 @@ from tfprune.reporting.texts import percent, size
 from tfprune.weightfiles import inspect_file
 
 _LARGEST = 64 * 1024**2  # bytes of a JSON file; results have some hundred thousand at most
-_ORDER = ("shrink", "quickstart", "benchmark", "variants", "search", "trials", "count", "summary")
+_ORDER = ("quickstart", "shrink", "benchmark", "variants", "search", "trials", "count", "summary")
 _SEARCHES = ("search", "trials")
 PRUNED, DENSE = ("model.keras", "pruned.keras"), ("dense.keras",)
 

@@ -20,18 +20,20 @@ ENERGY = "energy"
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """One figure before and after; None where it is not known.
+    """One figure of a pair of models; None where it is not known.
 
     Attributes:
         figure: a key of `tfprune.reporting.pairs.ROWS`.
-        before: of the dense model, in the unit of that row.
-        after: of the pruned one.
-        source: where the two come from.
+        before: of the first model, in the unit of that row.
+        after: of the second one.
+        models: what the two are. Pairs of the same models and source stand in one table.
+        source: where the figures come from.
     """
 
     figure: str
     before: float | None
     after: float | None
+    models: tuple[str, str]
     source: str
 
 

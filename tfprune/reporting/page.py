@@ -74,8 +74,7 @@ def compose(title: str, found: Sequence[Item], notes: Sequence[str], written: st
         if isinstance(item, (Table, Picture, Remark)):
             by_section[item.section].append(item)
     both = [item for item in found if isinstance(item, Pair)]
-    if any(pair.before is not None for pair in both):  # after alone compares nothing
-        by_section[BEFORE_AFTER].append(_before_after(both, found))
+    by_section[BEFORE_AFTER] += _before_after(both, _energy_asked(found))
     by_section[SKIPPED] += _skipped([item for item in found if isinstance(item, Skipped)])
     by_section[ORIGINS] += _origins([item for item in found if isinstance(item, Origin)])
     sections = tuple(_section(name, held) for name, held in by_section.items() if held)
@@ -95,10 +94,15 @@ def _section(name: str, held: Sequence[Item]) -> Section:
     )
 
 
-def _before_after(both: Sequence[Pair], found: Sequence[Item]) -> Table:
-    meter = "no meter" if _energy_asked(found) else ""
-    columns = ("figure", "before", "after", "change", "measured on")
-    return Table(BEFORE_AFTER, "Before and after pruning", columns, pairs.rows(both, meter), 3)
+def _before_after(both: Sequence[Pair], energy_asked: bool) -> list[Item]:
+    columns = ("figure", "before", "after", "change")
+    found: list[Item] = [
+        Table(BEFORE_AFTER, caption, columns, rows, 3) for caption, rows in pairs.compared(both)
+    ]
+    missing = pairs.not_compared(both, energy_asked)
+    if found and missing:
+        found.append(Remark(BEFORE_AFTER, missing))
+    return found
 
 
 def _energy_asked(found: Sequence[Item]) -> bool:

@@ -51,12 +51,12 @@ def versions(found: Mapping[str, Any], source: str) -> Iterator[Item]:
 def _quickstart(figures: Figures, source: str) -> Iterator[Item]:
     variants = figures["variants"]
     before, after = variants[0], variants[1]
-    told = f"{source}: {before['name']}, {after['name']}"
+    models = str(before["name"]), str(after["name"])
     for key, name in (
         *(("accuracy", "accuracy"), ("parameters", "parameters"), ("nonzero", "nonzero")),
         *(("file_bytes", "raw_bytes"), ("gzip_bytes", "gzip_bytes")),
     ):
-        yield Pair(key, before[name], after[name], told)
+        yield Pair(key, before[name], after[name], models, source)
     yield from layers.rows(figures["layers"], source)
     yield from files.quickstart(figures, source)
     yield Origin("seed", plain(figures["seed"]), source)
@@ -64,10 +64,11 @@ def _quickstart(figures: Figures, source: str) -> Iterator[Item]:
 
 
 def _shrink(figures: Figures, source: str) -> Iterator[Item]:
-    yield Pair("parameters", figures["params_before"], figures["params_after"], source)
-    yield Pair("macs", figures["macs_before"], figures["macs_after"], source)
+    models = str(figures["model"]), f"{figures['model']} shrunk to {figures['target']}"
+    for key, name in (("parameters", "params"), ("macs", "macs")):
+        yield Pair(key, figures[f"{name}_before"], figures[f"{name}_after"], models, source)
     latency = figures.get("latency_before_ms"), figures.get("latency_after_ms")
-    yield Pair("latency", *latency, source)
+    yield Pair("latency", *latency, models, source)
     rows = figures["layers"]
     yield from layers.channels(figures, source)
     for row in rows:
@@ -81,11 +82,12 @@ def _shrink(figures: Figures, source: str) -> Iterator[Item]:
 
 
 def _count(figures: Figures, source: str) -> Iterator[Item]:
-    # One model: before is what it would be with every weight, after what its zeros leave.
-    yield Pair("nonzero", figures["parameters"], figures["nonzero"], source)
-    yield Pair("nonzero_macs", figures["macs"], figures["nonzero_macs"], source)
-    yield Pair("parameters", figures["parameters"], figures["parameters"], source)
-    yield Pair("macs", figures["macs"], figures["macs"], source)
+    models = _with_zeros(figures["model"])
+    for key, every, left in (
+        *(("parameters", "parameters", "parameters"), ("nonzero", "parameters", "nonzero")),
+        *(("macs", "macs", "macs"), ("nonzero_macs", "macs", "nonzero_macs")),
+    ):
+        yield Pair(key, figures[every], figures[left], models, source)
     for path in figures["not_counted"]:
         yield Skipped(f"{path}: MACs not counted", "no rule is known for it", source)
     cells = [
@@ -101,8 +103,14 @@ def _count(figures: Figures, source: str) -> Iterator[Item]:
 
 
 def _summary(figures: Figures, source: str) -> Iterator[Item]:
-    yield Pair("nonzero", figures["parameters"], figures["nonzero"], source)
+    models = _with_zeros(figures["name"])
+    yield Pair("nonzero", figures["parameters"], figures["nonzero"], models, source)
     yield from layers.rows(figures["rows"], source)
+
+
+def _with_zeros(name: Any) -> tuple[str, str]:
+    """Return what is compared where one model is known: what its zeros save."""
+    return f"{name}, were no weight zero", f"{name} as it is"
 
 
 def _allocation(figures: Figures, source: str) -> Iterator[Item]:
@@ -174,10 +182,7 @@ READERS: dict[str, Reader] = {
 }
 
 
-def two_counts(dense: Figures, pruned: Figures | None) -> Iterator[Item]:
+def two_counts(dense: Figures, pruned: Figures | None, models: tuple[str, str]) -> Iterator[Item]:
     """Yield the sizes of two models that `tfprune.count` counted; the second may be missing."""
     for key in ("parameters", "nonzero", "macs", "nonzero_macs"):
-        if pruned is None:
-            yield Pair(key, dense[key], None, "the dense model")
-        else:
-            yield Pair(key, dense[key], pruned[key], "the dense model, the pruned model")
+        yield Pair(key, dense[key], None if pruned is None else pruned[key], models, "counted")

@@ -18,7 +18,7 @@ from tfprune.files import check_target, write_whole
 from tfprune.reporting import folder as folders
 from tfprune.reporting import page as pages
 from tfprune.reporting import readers
-from tfprune.reporting.items import Item, Origin
+from tfprune.reporting.items import Item, Origin, Pair
 from tfprune.reporting.kinds import KEYS, kind_of
 from tfprune.results import Result
 from tfprune.version import __version__
@@ -115,7 +115,10 @@ def report(
     markdown = target.with_suffix(".md")
     for path in (target, markdown):
         check_target(path, overwrite)
-    told = [(*_figures(result), type(result).__name__) for result in results]
+    told = [
+        (*_figures(result), source)
+        for result, source in zip(results, _sources(results), strict=True)
+    ]
     given = [item for one in told for item in readers.read(*one)]
     found = folders.Found()
     if folder is not None:
@@ -206,6 +209,15 @@ def _figures(result: Any) -> tuple[str, dict[str, Any]]:
     return kind, figures
 
 
+def _sources(results: Sequence[Any]) -> list[str]:
+    """Return a name for each result; those of one kind are numbered, to be told apart."""
+    names = [type(result).__name__ for result in results]
+    return [
+        name if names.count(name) == 1 else f"{name} {names[: place + 1].count(name)}"
+        for place, name in enumerate(names)
+    ]
+
+
 def _sizes(
     dense: Any, pruned: Any, found: folders.Found, notes: list[str]
 ) -> tuple[list[Item], list[Item]]:
@@ -214,26 +226,38 @@ def _sizes(
     The models are those given, or else those in the folder.
     """
     counted = {"dense": _counted(dense), "pruned": _counted(pruned)}
+    names = {"dense": _called(dense, "dense"), "pruned": _called(pruned, "pruned")}
     for role, path in (("dense", found.dense), ("pruned", found.pruned)):
         if counted[role] is None and path is not None:
             try:
-                counted[role] = _counted(path)
+                counted[role], names[role] = _counted(path), path.name
             except ValueError as error:
                 notes.append(f"{path.name} was not counted: {error}")
     both: list[Item] = []
     one: list[Item] = []
     if counted["dense"] is not None and counted["pruned"] is not None:
-        both += readers.two_counts(counted["dense"], counted["pruned"])
+        models = names["dense"], names["pruned"]
+        both += readers.two_counts(counted["dense"], counted["pruned"], models)
     elif counted["dense"] is not None:
-        one += readers.two_counts(counted["dense"], None)
+        one += readers.two_counts(counted["dense"], None, (names["dense"], "no model is known"))
     if counted["pruned"] is not None:
-        one += readers.read("count", counted["pruned"], "the pruned model")
+        one += readers.read("count", counted["pruned"], names["pruned"])
     if pruned is not None and not isinstance(pruned, (str, os.PathLike)):
         import tfprune
 
         figures = json.loads(tfprune.summary(pruned).to_json())
-        one += readers.read("summary", figures, "the pruned model")
+        found_in_it = readers.read("summary", figures, names["pruned"])
+        one += [item for item in found_in_it if not isinstance(item, Pair)]  # the count has it
+    if both:  # the same figures of the pruned model, beside what they were: once is enough
+        one = [item for item in one if not isinstance(item, Pair)]
     return both, one
+
+
+def _called(model: Any, role: str) -> str:
+    """Return what the page calls a model: the name of its file if it is one."""
+    if isinstance(model, (str, os.PathLike)):
+        return pathlib.Path(model).name
+    return f"the {role} model"
 
 
 def _counted(model: Any) -> dict[str, Any] | None:

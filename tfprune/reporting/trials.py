@@ -75,7 +75,13 @@ def search(figures: Figures, source: str) -> Iterator[Item]:
     yield Table(SEARCH, f"{allowed} ({source})", columns, cells, len(columns) - 2)
     yield Remark(SEARCH, str(figures["reason"]))
     if best is not None and metric == "accuracy":
-        yield Pair("accuracy", dense, trials[best]["value"], f"{source}: the chosen trial")
+        yield Pair(
+            "accuracy",
+            dense,
+            trials[best]["value"],
+            ("the dense model", "the chosen trial"),
+            source,
+        )
     for number, trial in enumerate(trials):
         if trial["failure"]:
             yield Skipped(f"trial {number + 1}: no figures", str(trial["failure"]), source)
