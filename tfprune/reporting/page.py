@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 
 import jinja2
+import markupsafe
 
 from tfprune.reporting import items, pairs
 from tfprune.reporting.items import Item, Origin, Pair, Picture, Remark, Skipped, Table
@@ -143,6 +144,7 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     templates.filters["md"] = markdown_text
+    templates.filters["joints"] = _joints
     templates.filters["code"] = _code
     return templates
 
@@ -154,6 +156,12 @@ def markdown_text(text: str) -> str:
     """
     escaped = re.sub(r"([\\`*_\[\]|#~])", r"\\\1", " ".join(str(text).split()))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _joints(text: str) -> markupsafe.Markup:
+    """Return a text as HTML that a narrow cell breaks at the joints of a name, not inside words."""
+    escaped = str(markupsafe.escape(text))
+    return markupsafe.Markup(re.sub(r"(?<=\w)([/_-]|\.(?=[A-Za-z]))(?=\w)", r"\1<wbr>", escaped))
 
 
 def _code(text: str) -> list[tuple[bool, str]]:
