@@ -176,6 +176,14 @@ def optimizers():
     return found
 
 
+def mean_squares():
+    """Return the least of the mean squares that Adam keeps, some of them of cut weights."""
+    pruned = compiled(tfprune.prune_low_magnitude(network(), half()))
+    fit(pruned)
+    kept = [v for v in pruned.optimizer.variables if v.name.endswith("kernel_velocity")]
+    return [float(keras.ops.min(v.value)) for v in kept]
+
+
 def own_optimizer():
     """Return the same for a class of the user's own, which is not trusted."""
 

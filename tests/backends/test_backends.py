@@ -129,6 +129,15 @@ def test_optimizers_that_keep_zeros_keep_them_here(ask, name):
     assert all(seen == [[True, True]] for seen in got.values()), got
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_mean_squares_are_kept_from_zero_where_its_root_is_slow(ask, name):
+    least = ask(name, "mean_squares")
+    if name == "torch":
+        assert all(0 < one < 1e-12 for one in least)
+    else:
+        assert set(least) == {0.0}
+
+
 @pytest.mark.parametrize("name", ["jax", "torch"])
 def test_an_optimizer_of_ones_own_is_not_trusted(ask, name):
     got = ask(name, "own_optimizer")
