@@ -178,7 +178,7 @@ def optimizers():
 
 def mean_squares():
     """Return the least of the mean squares that Adam keeps, some of them of cut weights."""
-    pruned = compiled(tfprune.prune_low_magnitude(network(), half()))
+    pruned = compiled(tfprune.prune_low_magnitude(network(), tfprune.ConstantSparsity(0.5, 0)))
     fit(pruned)
     kept = [v for v in pruned.optimizer.variables if v.name.endswith("kernel_velocity")]
     return [float(keras.ops.min(v.value)) for v in kept]
