@@ -212,13 +212,23 @@ def test_momentum_is_cut_and_the_rest_of_the_optimizer_is_left():
     assert np.count_nonzero(velocity) == velocity.size
 
 
-def test_an_optimizer_of_another_model_is_refused_before_the_first_step():
-    first = model(STILL["adam"]())
+@pytest.mark.parametrize(
+    ("kind", "slot"),
+    [
+        ("Adam", "momentum"),
+        ("RMSprop", "velocity"),
+        ("Adagrad", "accumulator"),
+        ("Adadelta", "accumulated_grad"),
+        ("Ftrl", "accumulator"),
+    ],
+)
+def test_an_optimizer_of_another_model_is_refused_before_the_first_step(kind, slot):
+    first = model(getattr(keras.optimizers, kind)())
     train(first, epochs=1)
     wide = tfprune.PruneLowMagnitude(keras.layers.Dense(12), tfprune.ConstantSparsity(0.5, 0))
     other = keras.Sequential([keras.Input((8,)), wide, keras.layers.Dense(1)])
     other.compile(first.optimizer, "mse")
-    with pytest.raises(ValueError, match=r"state of other weights.*Received: .*_momentum'"):
+    with pytest.raises(ValueError, match=rf"state of other weights.*Received: .*_{slot}'"):
         other.fit(X, Y, verbose=0, callbacks=[tfprune.UpdatePruningStep()])
     assert wide.cut_weights_are_zero()
     assert np.count_nonzero(wide.layer.kernel.numpy()) == 8 * 12  # nothing was pruned

@@ -73,7 +73,8 @@ def _listen(
     came: dict[int, tuple[socket.socket, str]] = {}
     introduced: queue.SimpleQueue[tuple[int, socket.socket, str]] = queue.SimpleQueue()
     try:
-        server = socket.create_server(("", port), backlog=count)
+        kind = socket.AF_INET6 if ":" in host else socket.AF_INET
+        server = socket.create_server(("", port), family=kind, backlog=count)
     except OSError as error:
         raise OSError(
             error.errno,

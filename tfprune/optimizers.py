@@ -31,6 +31,11 @@ _KEEP_ZEROS = tuple(
 )
 _NO_PUSH = tuple(getattr(keras.regularizers, name) for name in ("L1", "L2", "L1L2"))
 _MOVING_SLOTS = ("momentum", "gradient_accumulator")  # these move a weight without a gradient
+_SLOTS = (  # of all optimizers of Keras that keep one of the shape of each weight
+    *(*_MOVING_SLOTS, "velocity", "velocity_hat", "norm", "accumulator", "linear", "average"),
+    *("accumulated_grad", "accumulated_delta_var", "average_gradient"),
+)
+_ENDS = tuple(f"_{slot}" for slot in _SLOTS)
 _ALMOST_ZERO = 1e-30  # its root, 1e-15, is nothing beside Adam's epsilon, 1e-7
 
 
@@ -101,12 +106,12 @@ def require_match(model: Any) -> None:
     known = {
         (f"{v.path.replace('/', '_')}_{slot}", tuple(v.shape))
         for v in model.variables
-        for slot in _MOVING_SLOTS
+        for slot in _SLOTS
     }
     strange = [
         v
         for v in optimizer.variables
-        if v.name.endswith(_MOVING_SLOTS) and (v.name, tuple(v.shape)) not in known
+        if v.name.endswith(_ENDS) and (v.name, tuple(v.shape)) not in known
     ]
     if strange:
         raise ValueError(

@@ -41,6 +41,16 @@ def test_the_port_is_free_after_a_meeting():
         pass
 
 
+@pytest.mark.skipif(not socket.has_ipv6, reason="this Python has no IPv6")
+def test_an_address_of_ipv6():
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6) as free:
+            port = free.getsockname()[1]
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    assert all_meet(f"[::1]:{port}", 2, ["a", "b"]) == dict.fromkeys(range(2), ["a", "b"])
+
+
 def test_one_worker_waits_for_nobody():
     assert meet("nowhere:1", 1, 0, 0.1, "x") == ["x"]
 
