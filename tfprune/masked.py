@@ -9,7 +9,7 @@ from keras import ops
 
 from tfprune.criteria import Criterion
 from tfprune.gradients import GradientRecord
-from tfprune.placement import laid_out_like, read_only, whole
+from tfprune.placement import laid_out_like, lay_like, read_only, whole
 from tfprune.schedules import PruningSchedule
 from tfprune.states import WeightState
 from tfprune.substitution import cut_gradient, with_gradient
@@ -41,6 +41,7 @@ class MaskedWeight:
             self.mask = layer.add_weight(
                 name=f"{name}_mask", shape=shape, initializer="ones", dtype="bool", trainable=False
             )
+        lay_like(self.mask, prunable.variable)
         with laid_out_like(None):
             self.threshold = layer.add_weight(
                 name=f"{name}_threshold", shape=(), initializer="zeros", dtype="float32",

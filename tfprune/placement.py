@@ -34,6 +34,21 @@ def laid_out_like(weight: Any) -> Iterator[None]:
         yield
 
 
+def lay_like(variable: Any, weight: Any) -> None:
+    """Give a variable that was made `laid_out_like` a weight that layout, should it be made later.
+
+    Keras makes those of a layer that is built in a traced call when the call is over, and asks for
+    their layout only then.
+    """
+    over = keras.distribution.distribution()
+    if (
+        isinstance(over, keras.distribution.ModelParallel)
+        and getattr(variable, "_layout", 0) is None
+    ):
+        # Keras has no public way; this is where it looks first.
+        variable._layout = over.get_variable_layout(weight)
+
+
 def whole(variable: Any) -> np.ndarray:
     """Return the value of a variable, put together from all processes if they share it.
 

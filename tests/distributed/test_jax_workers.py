@@ -91,5 +91,31 @@ def test_masks_lie_where_their_weights_lie(key, tmp_path):
     assert nonzero == [32, 16]
 
 
+BUILT_LATE = """
+import os
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+os.environ["KERAS_BACKEND"] = "jax"
+import keras, numpy as np, tfprune
+
+over = keras.distribution
+layouts = over.LayoutMap(over.DeviceMesh((1, 2), ("batch", "model"), over.list_devices()))
+layouts[".*/kernel"] = (None, "model")
+over.set_distribution(over.ModelParallel(
+    layout_map=layouts, batch_dim_name="batch", auto_shard_dataset=False))
+wrapped = tfprune.prune_low_magnitude(keras.layers.Dense(16), tfprune.ConstantSparsity(0.5, 0))
+model = keras.Sequential([wrapped, keras.layers.Dense(4)])
+model.compile("adam", "mse")
+x = np.random.default_rng(0).random((8, 8), np.float32)
+model.fit(x, x[:, :4], batch_size=4, verbose=0, callbacks=[tfprune.UpdatePruningStep()])
+for one in wrapped.pruning_vars[0][:2]:
+    print([part.data.shape for part in one.value.addressable_shards])
+"""
+
+
+def test_masks_of_a_layer_that_fit_builds_lie_there_too(run_python):
+    first, second = run_python(BUILT_LATE).strip().splitlines()[-2:]
+    assert first == second == "[(8, 8), (8, 8)]"
+
+
 def test_the_example_prunes_as_one_machine_does(tmp_path):
     processes.check_example(processes.example("jax_workers", tmp_path), tmp_path)

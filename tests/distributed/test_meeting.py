@@ -48,7 +48,8 @@ def test_an_address_of_ipv6():
             port = free.getsockname()[1]
     except OSError:
         pytest.skip("this machine has no IPv6")
-    assert all_meet(f"[::1]:{port}", 2, ["a", "b"]) == dict.fromkeys(range(2), ["a", "b"])
+    said = ["a", "b"]
+    assert all_meet(f"[::1]:{port}", 2, said) == dict.fromkeys(range(2), said)
 
 
 def test_one_worker_waits_for_nobody():
