@@ -76,14 +76,17 @@ def last(log):
     return json.loads(log.read_text("utf-8", "replace").strip().splitlines()[-1])
 
 
-def example(name, folder):
+def example(name, folder, workers=2, options=("--fast",)):
     """Run an example of `examples/distributed` by its one command; return each worker's figures."""
     environ = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
     script = ROOT / "examples" / "distributed" / f"{name}.py"
     log = folder.parent / f"{name}.log"
     with log.open("wb") as file:
         running = subprocess.Popen(
-            [sys.executable, str(script), "--fast", "--json", "figures", "--timeout", "200"],
+            [
+                *(sys.executable, str(script), "--json", "figures", "--timeout", "200"),
+                *("--workers", str(workers), *options),
+            ],
             cwd=folder,
             env={**environ, "PYTHONPATH": str(ROOT)},
             stdout=file,
@@ -97,7 +100,7 @@ def example(name, folder):
                 os.killpg(running.pid, signal.SIGKILL)  # its workers too
             running.wait()
     assert status == 0, log.read_text("utf-8", "replace")[-4000:]
-    return [json.loads((folder / f"figures.{index}").read_text()) for index in range(2)]
+    return [json.loads((folder / f"figures.{index}").read_text()) for index in range(workers)]
 
 
 def check_example(found, folder):
@@ -110,3 +113,21 @@ def check_example(found, folder):
     assert found[0]["step"] == 8  # 256 images, 64 a step for both workers, two epochs
     names = {path.name for path in folder.iterdir()}
     assert names == {"figures.0", "figures.1", "small.keras"}
+
+
+def check_accuracy(name, folder, library):
+    """Assert that two workers end with the sparsity and accuracy that one process ends with."""
+    from tfprune import datasets
+
+    data = datasets.load("digits")
+    accuracies, sparsities = [], []
+    for workers in (1, 2):
+        there = folder / str(workers)
+        there.mkdir()
+        sparsities.append(example(name, there, workers, ())[0]["sparsity"])
+        model = library.models.load_model(there / "small.keras", compile=False)
+        right = model.predict(data.x_test, verbose=0).argmax(axis=1) == data.y_test
+        accuracies.append(float(right.mean()))
+    assert sparsities[0] == sparsities[1]
+    assert min(accuracies) > 0.85, accuracies
+    assert abs(accuracies[0] - accuracies[1]) < 0.04, accuracies

@@ -119,3 +119,9 @@ def test_masks_of_a_layer_that_fit_builds_lie_there_too(run_python):
 
 def test_the_example_prunes_as_one_machine_does(tmp_path):
     processes.check_example(processes.example("jax_workers", tmp_path), tmp_path)
+
+
+def test_two_processes_end_as_one_does(tmp_path):
+    import keras
+
+    processes.check_accuracy("jax_workers", tmp_path, keras)

@@ -165,3 +165,9 @@ def test_a_worker_that_was_killed_goes_on_to_the_same_sparsity(tmp_path):
 
 def test_the_example_prunes_as_one_machine_does(tmp_path):
     processes.check_example(processes.example("tf_keras_workers", tmp_path), tmp_path)
+
+
+def test_two_processes_end_as_one_does(tmp_path):
+    import tf_keras
+
+    processes.check_accuracy("tf_keras_workers", tmp_path, tf_keras)
