@@ -57,6 +57,23 @@ def model_file(tmp_path_factory):
     return path
 
 
+@pytest.mark.parametrize(
+    ("arguments", "received"),
+    [
+        (("export", "m.keras", "--runs", "0"), "--runs 0"),
+        (("export", "m.keras", "--threads", "abc"), "--threads abc"),
+        (("quickstart", "--dataset", "nope"), "--dataset nope"),
+        (("board", "--port", "99999999"), "--port 99999999"),
+    ],
+)
+def test_what_an_option_refuses_is_shown(arguments, received):
+    result = call(*arguments)
+    assert result.exit_code == 2
+    words = " ".join(result.output.replace("\u2502", " ").split())
+    assert "Value error" not in words
+    assert f"See --help. Received: {received}" in words
+
+
 def test_version_and_help_load_nothing_heavy(tmp_path):
     """With TensorFlow, Keras and TensorBoard out of reach, both still answer."""
     block = (

@@ -51,7 +51,7 @@ def board(
             note("No browser could be opened here: open the address yourself.")
         with contextlib.suppress(KeyboardInterrupt):
             while True:
-                time.sleep(3600)
+                time.sleep(0.5)  # a signal that another thread gets does not end a sleep
 
 
 def require_runs(logdir: pathlib.Path) -> None:

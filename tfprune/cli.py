@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import enum
 import pathlib
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from tfprune import (
     benchmark_command,
@@ -26,8 +27,26 @@ from tfprune.benchmark_command import RuntimeName
 from tfprune.console import complain, on_tensorflow, reported, without_native_chatter
 from tfprune.version import __version__
 
+
+class _Commands(TyperGroup):
+    """The commands; what an option refuses is shown in the words of all other errors."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command, and add to an error about an option what was received for it."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            found = getattr(error.__context__, "errors", list)()  # those of pydantic
+            if found and "Received" not in error.message:
+                option = getattr(error.param, "opts", [""])[-1]
+                said = error.message.removeprefix("Value error, ").rstrip(".")
+                error.message = f"{said}. See --help. Received: {option} {found[0]['input']}"
+            raise
+
+
 app = typer.Typer(
     name="tfprune",
+    cls=_Commands,
     help="Prune Keras models, see their sparsity, export verified .tflite files.",
     no_args_is_help=True,
     add_completion=False,

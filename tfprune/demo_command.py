@@ -79,4 +79,4 @@ def demo(
             if open_browser:
                 webbrowser.open(page.url)
             while True:
-                time.sleep(3600)
+                time.sleep(0.5)  # a signal that another thread gets does not end a sleep
