@@ -39,6 +39,14 @@ class Decision:
         return None if self.criterion is None else self.criterion.pattern
 
 
+def refusal(layer: Any, reason: str) -> ValueError:
+    """Return the error about a layer that was to be pruned alone and cannot be."""
+    return ValueError(
+        f"The layer '{layer.name}' cannot be pruned: {reason}. Leave it as it is, or choose "
+        f"another layer or pattern. Received: a layer of type {type(layer).__name__}"
+    )
+
+
 def line(decision: Decision) -> str:
     """Return one line that tells a decision from any other about the same layer."""
     if decision.criterion is None:

@@ -115,7 +115,7 @@ def prune_low_magnitude(
     _require_magnitude(to_prune, criterion)
     reason = plan(to_prune, "").reason or keras_.reason_against(to_prune, schedule, pattern)
     if reason is not None:
-        raise ValueError(f"The layer '{to_prune.name}' cannot be pruned: {reason}.")
+        raise decisions.refusal(to_prune, reason)
     return keras_.wrap(to_prune, schedule, criterion, **kwargs)
 
 

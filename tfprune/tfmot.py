@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tfprune import layouts
+from tfprune import decisions, layouts
 from tfprune import schedules as schedules_
 from tfprune.patterns import NM, Block, Pattern, Unstructured
 from tfprune.schedules import ConstantSparsity, PruningSchedule
@@ -113,7 +113,7 @@ def classes():
             # What could not be judged before the layer had its weights.
             reason = reason_against_pattern(self.layer, pattern_of(self))
             if reason is not None:
-                raise ValueError(f"The layer '{self.layer.name}' cannot be pruned: {reason}.")
+                raise decisions.refusal(self.layer, reason)
             super().build(input_shape)
 
         def get_config(self):

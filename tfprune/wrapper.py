@@ -26,7 +26,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfprune import gradients, masks, patterns, registry, score_functions, signatures
+from tfprune import decisions, gradients, masks, patterns, registry, score_functions, signatures
 from tfprune import regrowth as regrowth_
 from tfprune import schedules as schedules_
 from tfprune.criteria import Criterion
@@ -106,7 +106,7 @@ class PruneLowMagnitude(keras.layers.Wrapper):
             raise ValueError(f"The layer is wrapped for pruning already. Received: {layer.name!r}")
         reason = registry.reason_against(layer)
         if reason is not None:
-            raise ValueError(f"The layer '{layer.name}' cannot be pruned: {reason}.")
+            raise decisions.refusal(layer, reason)
         if pruning_schedule is None:
             pruning_schedule = ConstantSparsity(0.5, 0)
         self._signature = signatures.with_training(inspect.signature(layer.call))
@@ -205,10 +205,8 @@ class PruneLowMagnitude(keras.layers.Wrapper):
                 self.skipped[weight.name] = reason
         if len(self.skipped) == len(weights):
             reasons = "; ".join(f"{name}: {reason}" for name, reason in self.skipped.items())
-            raise ValueError(
-                f"The layer '{self.layer.name}' cannot be pruned with the pattern "
-                f"'{self.pattern}': {reasons or 'it has no weights to prune'}."
-            )
+            reason = f"'{self.pattern}' fits none of its weights: {reasons}"
+            raise decisions.refusal(self.layer, reason if reasons else "no weights to prune")
         return [w for w in weights if w.name not in self.skipped]
 
     # -- Running -------------------------------------------------------------------------------
