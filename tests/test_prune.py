@@ -220,7 +220,9 @@ def test_weights_that_are_not_finite_are_refused_before_and_after(small_model):
     wide.kernel.assign(np.full(wide.kernel.shape, np.nan))
     with pytest.warns(UserWarning, match="wide .*NaN or infinite"):
         tfprune.prune_low_magnitude(small_model)
-    with pytest.raises(ValueError, match=r"'wide' cannot be pruned: its weights hold NaN.* Received: a"):
+    with pytest.raises(
+        ValueError, match=r"'wide' cannot be pruned: its weights hold NaN.* Received: a"
+    ):
         tfprune.prune_low_magnitude(wide)
     pruned.get_layer("prune_low_magnitude_wide").layer.kernel.assign(wide.kernel)
     with pytest.raises(ValueError, match="wide/kernel holds NaN"):
