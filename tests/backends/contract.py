@@ -356,7 +356,7 @@ def errors():
     fit(pruned)
     other = tfprune.prune_low_magnitude(network(width=12), half())
     compiled(other, pruned.optimizer)
-    newer = {**pruned.layers[0].get_config(), "format": 2}
+    newer = {**pruned.layers[0].get_config(), "format": 99}
 
     def unwatched():
         model = compiled(tfprune.prune_low_magnitude(network(), half()))

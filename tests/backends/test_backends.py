@@ -237,7 +237,7 @@ def test_what_cannot_be_says_so(ask, name):
         assert repr(name) in said[what]
     assert "holds the state of other weights" in said["optimizer"]
     assert "written by a newer tfprune" in said["newer"]
-    assert "format 2, where 1 is expected" in said["newer"]
+    assert "format 99, where 2 is expected" in said["newer"]
     assert "without the callback `UpdatePruningStep`" in said["no callback"]
     assert ("must be 1 with the PyTorch backend" in said["steps"]) == (name == "torch")
 
