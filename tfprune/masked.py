@@ -9,7 +9,7 @@ from keras import ops
 
 from tfprune.criteria import Criterion
 from tfprune.gradients import GradientRecord
-from tfprune.placement import laid_out_like, lay_like, read_only, whole
+from tfprune.placement import assign, laid_out_like, lay_like, read_only, whole
 from tfprune.schedules import PruningSchedule
 from tfprune.states import WeightState
 from tfprune.substitution import cut_gradient, with_gradient
@@ -115,8 +115,8 @@ class MaskedWeight:
         )
         if self._criterion.grows:
             self.apply()  # what comes in starts at zero, wherever momentum has moved it
-        self.mask.assign(new)
-        self.threshold.assign(limit)
+        assign(self.mask, new)
+        assign(self.threshold, limit)
         if self.record is not None:
             self.record.used()
 

@@ -72,3 +72,20 @@ def read_only(variable: Any) -> np.ndarray:
 
         return np.asarray(tf.convert_to_tensor(variable.value))  # `numpy()` would copy
     return whole(variable)
+
+
+def assign(variable: Any, value: Any) -> None:
+    """Assign what all processes have worked out alike.
+
+    Left to itself JAX sends it round, to see that it is the same everywhere, each time.
+    """
+    now: Any = getattr(variable, "value", None)
+    if getattr(now, "is_fully_addressable", True):
+        variable.assign(value)
+        return
+    import jax
+
+    whole_value = np.asarray(value, now.dtype)
+    variable.assign(
+        jax.make_array_from_callback(now.shape, now.sharding, lambda part: whole_value[part])
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -61,10 +62,12 @@ class PruningStep:
 
     Args:
         variable: a scalar, -1 before the first step.
+        assign: called with the variable and a number, to assign it otherwise than by its method.
     """
 
-    def __init__(self, variable: Any):
+    def __init__(self, variable: Any, assign: Callable[[Any, int], None] | None = None):
         self._variable = variable
+        self._assign = assign
         self._counter: StepCounter | None = None
         self._at_attach = 0
         self._stored = -1
@@ -100,7 +103,10 @@ class PruningStep:
         if loaded != self._stored:  # weights of another step were loaded, and this with them
             self._at_attach = max(0, loaded) - self._counter.latest()
         self._stored = self._at_attach + self._counter.latest()
-        self._variable.assign(self._stored)
+        if self._assign is None:
+            self._variable.assign(self._stored)
+        else:
+            self._assign(self._variable, self._stored)
 
 
 @dataclasses.dataclass(frozen=True)

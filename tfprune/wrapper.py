@@ -32,6 +32,7 @@ from tfprune import schedules as schedules_
 from tfprune.criteria import Criterion
 from tfprune.masked import MaskedWeight
 from tfprune.patterns import Pattern
+from tfprune.placement import assign
 from tfprune.schedules import ConstantSparsity
 from tfprune.states import PruningStep, StepCounter, WeightState
 from tfprune.substitution import run_with
@@ -168,7 +169,7 @@ class PruneLowMagnitude(keras.layers.Wrapper):
             dtype="int32",
             trainable=False,
         )
-        self._step = PruningStep(self.pruning_step)
+        self._step = PruningStep(self.pruning_step, assign)
         if not self.criterion.plain:
             self._saved_update = self.add_weight(
                 name="last_update",
@@ -363,11 +364,11 @@ class PruneLowMagnitude(keras.layers.Wrapper):
                     raise ValueError(f"{self.layer.name}: {error}") from None
             end = schedule.end_step
             if self._may_return is not None and end is not None and 0 <= end <= step:
-                self._may_return.assign(False)
+                assign(self._may_return, False)
             self.settle()
         self._last_update = step
         if self._saved_update is not None:
-            self._saved_update.assign(step)
+            assign(self._saved_update, step)
 
     def settle(self) -> None:
         """Set the weights to zero where their masks are, unless they may return."""
