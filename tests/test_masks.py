@@ -496,3 +496,16 @@ def test_packed_masks_come_back(shape):
 def test_eight_weights_in_a_byte():
     mask = np.array([[True, False, True], [False, False, True], [True, True, True]])
     np.testing.assert_array_equal(masks.packed(mask), [0b10100111, 0b10000000])
+
+
+def test_long_vectors_are_shared_by_as_many_cores_as_there_may_be(monkeypatch):
+    size = masks._LONG + 3
+    for cores in (1, 3):
+        monkeypatch.setattr(masks, "_cores", None)
+        masks.limit_cores(cores)
+        parts = masks.over_cores(lambda part: (part.start, part.stop), size)
+        assert len(parts) == cores
+        assert [start for start, _ in parts] == [0, *(stop for _, stop in parts[:-1])]
+        assert parts[-1][1] == size
+    assert len(masks.over_cores(lambda part: part, 10)) == 1
+    assert masks.over_cores(lambda part: part, 0) == []

@@ -7,6 +7,7 @@ Work that takes minutes should learn at once that its result cannot be saved, so
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import os
 import pathlib
@@ -40,12 +41,13 @@ def check_target(path: str | os.PathLike, overwrite: bool = False) -> pathlib.Pa
         raise TypeError(f"`path` must be the path of the file to write. Received: path={path!r}")
     target = pathlib.Path(path)
     try:
-        target.is_symlink()
+        os.lstat(target)
     except OSError as error:
-        raise OSError(
-            f"No file can have that path ({error.strerror}); choose another. "
-            f"Received: path={str(path)!r}"
-        ) from None
+        if error.errno == errno.ENAMETOOLONG:
+            raise OSError(
+                f"No file can have that path ({error.strerror}); choose another. "
+                f"Received: path={str(path)!r}"
+            ) from None
     folder = (_end_of_link(target) if target.is_symlink() else target).parent
     if not folder.exists():
         raise FileNotFoundError(

@@ -26,6 +26,7 @@ _PAIRWISE_GROUP_LIMIT = 16
 # found by a sample.
 _LONG = 1 << 20
 _SAMPLE = 1 << 17
+_cores: int | None = None  # None: all there are
 _CHUNK = 1 << 16  # scores looked at together: they stay in the processor's cache
 
 
@@ -46,6 +47,12 @@ def magnitudes(weights: np.ndarray) -> np.ndarray:
     return scores
 
 
+def limit_cores(count: int) -> None:
+    """Let functions here use that many cores at most, in a process that is one of several."""
+    global _cores
+    _cores = count
+
+
 def over_cores(work: Callable[[slice], Any], size: int) -> list[Any]:
     """Return what `work` returns for each part of a vector, on all cores if it is a long one.
 
@@ -55,13 +62,19 @@ def over_cores(work: Callable[[slice], Any], size: int) -> list[Any]:
         work: called with slices that follow each other, of the whole vector together.
         size: of the vector; an empty one has no parts.
     """
-    cores = (os.cpu_count() or 1) if size >= _LONG else 1
+    cores = (_cores or _available()) if size >= _LONG else 1
     ends = [size * i // cores for i in range(cores + 1)]
     parts = [slice(*ends[i : i + 2]) for i in range(cores) if ends[i] < ends[i + 1]]
     if len(parts) < 2:
         return [work(part) for part in parts]
     with ThreadPoolExecutor(len(parts)) as threads:
         return list(threads.map(work, parts))
+
+
+def _available() -> int:
+    """Return how many cores this process may run on."""
+    allowed = getattr(os, "sched_getaffinity", None)  # Linux
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def kept_count(size: int, sparsity: float) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 
+from tfprune import masks
 from tfprune.cloning import leaves
 
 MODEL, OBJECTS, VALUES = "model.keras", "objects.pickle", "values.pickle"
@@ -107,6 +108,7 @@ def model_of(content: bytes, like: keras.Model) -> keras.Model:
 
 def limit_threads(threads: int) -> None:
     """Leave the other cores to other processes; called before TensorFlow runs anything."""
+    masks.limit_cores(threads)
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 

@@ -422,24 +422,23 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         """Save masks, in one bit a weight, thresholds, and the step as it is now."""
         if self.built:
             self.store_step()
-        for key, variable in self._saved_variables().items():
-            is_mask = any(variable is weight.mask for weight in self._masked)
+        for key, variable, is_mask in self._saved_variables():
             store[key] = masks.packed(variable.numpy()) if is_mask else variable
 
     def load_own_variables(self, store):
         """Load what `save_own_variables` or an older tfprune, with one byte a weight, has saved."""
         saved = {key: store[key] for key in store.keys()}  # noqa: SIM118 - not a dict
-        for key, variable in self._saved_variables().items():
-            is_mask = any(variable is weight.mask for weight in self._masked)
+        for key, variable, is_mask in self._saved_variables():
             if is_mask and key in saved and saved[key].dtype == np.uint8:
                 saved[key] = masks.unpacked(np.asarray(saved[key]), tuple(variable.shape))
         super().load_own_variables(saved)
 
-    def _saved_variables(self) -> dict[str, Any]:
-        """Return the wrapper's own variables by the keys that Keras gives them in a file."""
-        variables: dict[str, Any] = {}
-        super().save_own_variables(variables)
-        return variables
+    def _saved_variables(self) -> list[tuple[str, Any, bool]]:
+        """Return the wrapper's own variables with their keys in a file, and which are masks."""
+        by_key: dict[str, Any] = {}
+        super().save_own_variables(by_key)  # Keras chooses the keys
+        of_masks = {id(weight.mask) for weight in self._masked}
+        return [(key, variable, id(variable) in of_masks) for key, variable in by_key.items()]
 
     def get_build_config(self):
         """Return the build config of the wrapped layer, which may need several shapes."""

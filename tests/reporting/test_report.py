@@ -126,7 +126,7 @@ def test_every_pair_of_models_has_a_table_of_its_own(written):
 
 
 def test_results_of_one_kind_are_told_apart(benchmark, tmp_path):
-    write(results=[benchmark, benchmark], out=tmp_path / "page.html")
+    write(results=iter([benchmark, benchmark]), out=tmp_path / "page.html")
     captions = tables_of(tmp_path / "page.md")
     for number in (1, 2):
         assert f"Before: dense.tflite; after: last.tflite (BenchmarkResult {number})" in captions

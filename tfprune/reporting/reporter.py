@@ -105,6 +105,7 @@ def report(
     says which.
     """
     _require_types(results, out, title)
+    results = list(results)
     if run_dir is None and dense is None and pruned is None and not results:
         raise ValueError(
             "There is nothing to report on: pass the folder of a run, models, or results. "

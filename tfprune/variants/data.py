@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import pathlib
 import struct
 import sys
 import tokenize
@@ -17,6 +16,7 @@ import numpy as np
 
 from tfprune.export import calibration
 from tfprune.export.interface import Arrays, Interface
+from tfprune.sources import check_source
 
 _DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, KeyError, TypeError),
@@ -173,13 +173,9 @@ def packed(samples: list[Arrays], interface: Interface) -> Any:
 
 
 def _read(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    source = pathlib.Path(path)
-    if not source.is_file():
-        what = "is a folder" if source.is_dir() else "does not exist"
-        raise FileNotFoundError(
-            f"The data file {str(path)!r} {what}: write one with "
-            f"`numpy.savez('data.npz', x=inputs, y=labels)`. Received: {str(path)!r}"
-        )
+    source = check_source(
+        path, "a data file, such as `numpy.savez('data.npz', x=inputs, y=labels)` writes"
+    )
     if source.suffix.lower() not in (".npz", ".npy"):
         raise ValueError(
             "A data file that ends in .npz (keys x and y, or the names of the inputs) or .npy "

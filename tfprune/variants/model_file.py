@@ -12,6 +12,7 @@ import keras
 
 from tfprune.export import elsewhere
 from tfprune.family import require_family, room
+from tfprune.sources import check_source
 from tfprune.variants import model_config
 from tfprune.weightfiles import inspect_file
 
@@ -43,13 +44,7 @@ def check_file(path: str | os.PathLike) -> pathlib.Path:
         FileNotFoundError: there is no such file.
         ValueError: another kind of file, weights alone, or a damaged file.
     """
-    source = pathlib.Path(path)
-    if not source.is_file():
-        what = "is a folder" if source.is_dir() else "does not exist"
-        raise FileNotFoundError(
-            f"The model file {str(path)!r} {what}: give a file that `model.save` wrote. "
-            f"Received: {str(path)!r}"
-        )
+    source = check_source(path, "a model file that `model.save` wrote")
     if source.suffix.lower() not in _ENDINGS:
         raise ValueError(
             f"A model file that ends in {', '.join(_ENDINGS)} is expected: save the model with "
