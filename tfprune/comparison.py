@@ -17,10 +17,12 @@ from tfprune.summary import WeightSparsity
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """One exported file: what it holds, how well it does, how large it is.
+    """One exported file: what it holds, how well it does, how large and how fast it is.
 
     `accuracy` is measured on the test images with the file itself; `parameters` and `nonzero` are
-    counted in the file; sizes are in bytes.
+    counted in the file, `macs` and `nonzero_macs` in the model that it was made of; sizes are in
+    bytes. `median_ms` and `peak_memory_bytes` are those of a run on this machine, `energy_mj` what
+    its meter says; None where they could not be measured.
     """
 
     name: str
@@ -30,6 +32,11 @@ class Variant:
     nonzero: int
     raw_bytes: int
     gzip_bytes: int
+    macs: int
+    nonzero_macs: int
+    median_ms: float | None = None
+    peak_memory_bytes: int | None = None
+    energy_mj: float | None = None
 
     @property
     def sparsity(self) -> float:
@@ -42,7 +49,9 @@ class QuickstartResult(Result):
     """What `quickstart` did and measured; prints as a before/after table, saves as JSON.
 
     `variants[0]` is the dense model in float32, before pruning; the others are pruned. `layers` is
-    the sparsity of each weight at the end of training.
+    the sparsity of each weight at the end of training; `conditions` says how latency and memory
+    were measured: first what zeros can do on this processor, or why nothing was measured. `energy`
+    says what was read for `energy_mj`, or "no meter".
     """
 
     out: str
@@ -55,23 +64,25 @@ class QuickstartResult(Result):
     seconds: float
     layers: tuple[WeightSparsity, ...]
     variants: tuple[Variant, ...]
+    conditions: tuple[str, ...]
+    energy: str
 
     def table(self) -> Table:
         """Return the before/after table."""
         dense = self.variants[0]
         table = _table(f"Before and after: {self.dataset}, {dense.parameters:,} parameters")
         table.add_column("model", no_wrap=True)
-        for title in ("accuracy", "nonzero", "zeros", "file", "gzip", "smaller"):
+        for title in ("accuracy", "zeros", "file", "gzip", "smaller", "latency"):
             table.add_column(title, justify="right", no_wrap=True)
         for variant in self.variants:
             table.add_row(
                 variant.name,
                 f"{variant.accuracy:.1%}",
-                f"{variant.nonzero:,}",
                 f"{variant.sparsity:.0%}",
                 _size(variant.raw_bytes),
                 _size(variant.gzip_bytes),
                 "" if variant is dense else f"{dense.gzip_bytes / variant.gzip_bytes:.1f}x",
+                _milliseconds(variant.median_ms),
                 end_section=variant is dense,
             )
         return table
@@ -105,6 +116,7 @@ class QuickstartResult(Result):
             ),
             ("gzip", "what users download: there a zero costs little"),
             ("smaller", "gzip size of the dense model against that of the file"),
+            ("latency", f"of one image on this machine. {self.conditions[0]}"),
         ):
             legend.add_row(f" {word}", meaning)
         return legend
@@ -162,3 +174,9 @@ def _size(count: int) -> str:
     if count < 1000 * 1024:
         return f"{count / 1024:.0f} KiB"
     return f"{count / 1024**2:.1f} MiB"
+
+
+def _milliseconds(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{1000 * value:,.0f} µs" if value < 1 else f"{value:,.1f} ms"

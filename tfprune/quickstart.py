@@ -15,7 +15,7 @@ import pathlib
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -25,11 +25,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import tfprune
 from tfprune import datasets
+from tfprune.benchmarking import BenchmarkFailure
 from tfprune.comparison import QuickstartResult, Variant
 from tfprune.files import write_whole
 
 _MEASURED = 2000  # test images at most for each file: ten thousand take LiteRT minutes
 _CALIBRATION = 200  # training images that the ranges of int8 are taken from
+_FIGURES = ("median_ms", "peak_memory_bytes", "energy_mj")
 _FORMATS = {"float32": None, "float16": "float16", "dynamic": "dynamic", "int8": "int8"}
 _TFLITE_FILES = ("dense-float32.tflite", *(f"pruned-{name}.tflite" for name in _FORMATS))
 # Those of `tfprune report` are about a run, and go when it goes.
@@ -178,6 +180,7 @@ def quickstart(
         "train dense": recipe.dense_epochs * epoch,
         "prune": recipe.pruned_epochs * epoch,
         "export": len(_TFLITE_FILES),
+        "measure": 1,
     }
     with _room(folder) as room, _progress() as progress:
         bars = {
@@ -205,6 +208,9 @@ def quickstart(
         for variant in _export_all(dense, pruned, data, room):
             variants.append(variant)
             progress.update(bars["export"], advance=1, note=variant.file)
+        progress.start_task(bars["measure"])
+        variants, conditions, energy = _measured(variants, room)
+        progress.update(bars["measure"], advance=1, note="latency and memory")
         result = QuickstartResult(
             str(out),
             data.name,
@@ -216,6 +222,8 @@ def quickstart(
             time.perf_counter() - started,
             layers,
             tuple(variants),
+            conditions,
+            energy,
         )
         result.to_json(room / "report.json", overwrite=True)
     return result
@@ -239,6 +247,7 @@ def _export(
 ) -> Variant:
     exported = tfprune.export_tflite(model, path, overwrite=True, **options)
     measured = datasets.spaced(len(data.x_test), _MEASURED)
+    counted = tfprune.count(model)
     return Variant(
         name,
         path.name,
@@ -247,7 +256,25 @@ def _export(
         exported.parameters - sum(int(weight.zeros) for weight in exported.weights),
         exported.file_bytes,
         exported.gzip_bytes,
+        counted.macs,
+        counted.nonzero_macs,
     )
+
+
+def _measured(
+    variants: Sequence[Variant], folder: pathlib.Path
+) -> tuple[list[Variant], tuple[str, ...], str]:
+    """Run all files side by side; return them with their figures, how, and with which meter."""
+    try:
+        result = tfprune.benchmark([folder / variant.file for variant in variants])
+    except BenchmarkFailure as error:
+        return list(variants), (f"It could not be measured: {error}",), "not measured"
+    measured = [
+        dataclasses.replace(variant, **{name: getattr(file, name) for name in _FIGURES})
+        for variant, file in zip(variants, result.files, strict=True)
+    ]
+    notes = (result.cpu.statement(), f"Processor: {result.cpu}.", *result.notes)
+    return measured, notes, result.energy
 
 
 def _checked_folder(out: str | os.PathLike, overwrite: bool) -> pathlib.Path:

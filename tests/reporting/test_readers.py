@@ -8,7 +8,7 @@ import pytest
 
 import tfprune
 from tfprune.reporting import kinds, pairs, readers, texts
-from tfprune.reporting.items import Origin, Pair, Picture, Skipped, Table
+from tfprune.reporting.items import SPEED, Origin, Pair, Picture, Remark, Skipped, Table
 
 
 def items(result, kind, source="here"):
@@ -33,11 +33,35 @@ def test_quickstart(quickstart):
         "nonzero": (1000, 250),
         "file_bytes": (4096, 2048),
         "gzip_bytes": (2048, 512),
+        "macs": (800, 800),
+        "nonzero_macs": (800, 200),
+        "memory": (4096, 2048),
+        "latency": (2.0, 1.0),
+        "energy": (None, None),
     }
     assert skipped(found) == {"output/kernel: left dense": "a rule says so"}
+    speed = next(item for item in found if isinstance(item, Table) and item.section == SPEED)
+    assert speed.rows == (  # the int8 file could not be run
+        ("dense float32", "2 ms", "4.0 KiB", "no meter"),
+        ("pruned float32", "1 ms", "2.0 KiB", "no meter"),
+    )
+    assert Remark(SPEED, "Zeros cannot make a file faster here.") in found
     assert Origin("seed", "7", "here") in found
     zeros = next(item for item in found if isinstance(item, Table))
     assert [row[1:4] for row in zeros.rows] == [("50.0 %", "50.0 %", "72"), ("0.0 %", "–", "640")]
+
+
+def test_a_quickstart_of_a_version_that_measured_no_latency(quickstart):
+    figures = quickstart.to_dict()
+    for name in ("conditions", "energy"):
+        del figures[name]
+    for variant in figures["variants"]:
+        for name in ("macs", "nonzero_macs", "median_ms", "peak_memory_bytes", "energy_mj"):
+            del variant[name]
+    found = items(figures, "quickstart")
+    assert pairs_of(found)["gzip_bytes"] == (2048, 512)
+    assert pairs_of(found)["latency"] == (None, None)
+    assert all(item.section != SPEED for item in found if isinstance(item, (Table, Remark)))
 
 
 def test_a_benchmark_compares_the_first_with_each_that_ran(benchmark):

@@ -67,7 +67,7 @@ def address(run_dir, tmp_path_factory):
 def test_the_page_is_silent_whole_and_fits(browser, address, width, scheme):
     browser.open(address, width, scheme)
     widths = browser.evaluate(IMAGES)
-    assert len(widths) == 7
+    assert len(widths) == 8
     assert min(widths) > 0
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
     assert browser.evaluate(WIDE) == []

@@ -89,14 +89,20 @@ async function measure() {
   at('again').disabled = false;
 }
 
+function share(error) {
+  const percent = 100 * error;
+  if (percent < 0.001) return 'less than 0.001 %';
+  return percent < 1000 ? `${Number(percent.toPrecision(1))} %` : 'more than 1000 %';
+}
+
 function difference({error}) {
-  return error === null ? 'in numbers that are not finite' : `by ${error.toPrecision(1)} of the largest number`;
+  return error === null ? 'in numbers that are not finite' : `by ${share(error)} of the largest output`;
 }
 
 function judgement(one) {
   if (one === null) return 'not compared: plain kernels cannot run this file';
   if (one.error === 0) return 'right, to the last bit';
-  if (one.agrees) return `right, within ${one.error.toPrecision(1)}`;
+  if (one.agrees) return `right, within ${share(one.error)} of the largest output`;
   return `${one.agrees === false ? 'WRONG: differs' : 'differs'} from plain kernels ${difference(one)}`;
 }
 

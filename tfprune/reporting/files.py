@@ -49,6 +49,10 @@ def quickstart(figures: Figures, source: str) -> Iterator[Item]:
     caption = f"Each file on {images} test images of {figures['dataset']} ({source})"
     yield Table(VARIANTS, caption, columns, cells, 5)
     yield from _sizes([(r["name"], r["raw_bytes"], r["gzip_bytes"]) for r in rows], source)
+    if "conditions" in figures:  # nothing was measured in the runs of older versions
+        caption = f"Each file, one image at a time ({source})"
+        yield from _measured(caption, "model", rows, figures["conditions"], _meter(figures))
+        yield Remark(SPEED, f"Energy: {figures['energy']}.")
 
 
 def variants(figures: Figures, source: str) -> Iterator[Item]:
@@ -74,7 +78,8 @@ def variants(figures: Figures, source: str) -> Iterator[Item]:
     for row in figures["rows"]:
         if row["state"] != "done":
             yield Skipped(f"variant {row['name']}: {row['state']}", plain(row["reason"]), source)
-    yield from _measured(figures, done, source)
+    caption = f"Variants of {figures['model']} ({source})"
+    yield from _measured(caption, "variant", done, figures["conditions"])
     for name, version in figures["versions"].items():
         yield Origin(str(name), plain(version), source)
 
@@ -92,22 +97,29 @@ def _against_keras(figures: Figures, best: Figures, source: str) -> Iterator[Ite
         yield Table(VARIANTS, caption, columns, (row,), 3)
 
 
-def _measured(figures: Figures, done: Sequence[Figures], source: str) -> Iterator[Item]:
-    """Yield latency and memory of the variants that ran, and under which conditions."""
-    ran = [row for row in done if is_number(row["median_ms"])]
+def _measured(
+    caption: str, what: str, rows: Sequence[Figures], conditions: Sequence[Any], meter: str = ""
+) -> Iterator[Item]:
+    """Yield latency and memory of the files that ran, and under which conditions.
+
+    Args:
+        meter: what stands for an energy that is not known, where it was asked for.
+    """
+    ran = [row for row in rows if is_number(row["median_ms"])]
     section = SPEED if ran else VARIANTS
-    for text in figures["conditions"]:
+    for text in conditions:
         yield Remark(section, str(text))
     if ran:
         cells = tuple(
             (
                 *(str(row["name"]), milliseconds(row["median_ms"])),
                 size(row["peak_memory_bytes"]),
+                *([_energy(row, meter)] if meter else []),
             )
             for row in ran
         )
-        columns = ("variant", "median latency", "peak memory")
-        yield Table(SPEED, f"Variants of {figures['model']} ({source})", columns, cells, 2)
+        columns = (what, "median latency", "peak memory", *([ENERGY] if meter else []))
+        yield Table(SPEED, caption, columns, cells, len(columns) - 1)
         yield _latencies([str(row["name"]) for row in ran], [row["median_ms"] for row in ran])
 
 
@@ -173,7 +185,7 @@ def benchmark(figures: Figures, source: str) -> Iterator[Item]:
             _spread(row["p5_ms"], row["p95_ms"]),
             f"{digits(row['speedup'])}x" if is_number(row["speedup"]) else plain(None),
             *(milliseconds(row["load_ms"]), size(row["peak_memory_bytes"])),
-            millijoules(row["energy_mj"]) if row["energy_mj"] is not None else _meter(figures),
+            _energy(row, _meter(figures)),
         )
         for name, row in zip(names, rows, strict=True)
     )
@@ -206,6 +218,10 @@ def _latencies(names: Sequence[str], values: Sequence[float]) -> Picture:
 
 def _spread(low: Any, high: Any) -> str:
     return f"{digits(low)} to {digits(high)}" if is_number(low) else plain(None)
+
+
+def _energy(row: Figures, meter: str) -> str:
+    return meter if row["energy_mj"] is None else millijoules(row["energy_mj"])
 
 
 def _meter(figures: Figures) -> str:

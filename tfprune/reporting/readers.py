@@ -55,8 +55,10 @@ def _quickstart(figures: Figures, source: str) -> Iterator[Item]:
     for key, name in (
         *(("accuracy", "accuracy"), ("parameters", "parameters"), ("nonzero", "nonzero")),
         *(("file_bytes", "raw_bytes"), ("gzip_bytes", "gzip_bytes")),
+        *(("macs", "macs"), ("nonzero_macs", "nonzero_macs"), ("memory", "peak_memory_bytes")),
+        *(("latency", "median_ms"), ("energy", "energy_mj")),
     ):
-        yield Pair(key, before[name], after[name], models, source)
+        yield Pair(key, before.get(name), after.get(name), models, source)  # older runs have fewer
     yield from layers.rows(figures["layers"], source)
     yield from files.quickstart(figures, source)
     yield Origin("seed", plain(figures["seed"]), source)
