@@ -408,6 +408,32 @@ def test_weights_of_an_earlier_epoch_bring_their_step_along():
     assert _sparsity(model) == [0.7998]
 
 
+@pytest.mark.parametrize("how", ["at the end of training", "from a file"])
+def test_other_weights_are_not_taken_for_finished(how, tmp_path):
+    model = _model(tfprune.PolynomialDecay(0.0, 0.8, 0, 16, power=1, frequency=4))
+    x, y = _data(8)
+    model.save_weights(tmp_path / "begin.weights.h5")
+    best = keras.callbacks.EarlyStopping("loss", patience=9, mode="max", restore_best_weights=True)
+    behind = [best] if how == "at the end of training" else []
+    model.fit(x, y, 4, 2, verbose=0, callbacks=[tfprune.UpdatePruningStep(), *behind])
+    if not behind:
+        model.load_weights(tmp_path / "begin.weights.h5")
+    assert wrappers(model)[0].read_step() == (8 if behind else 0)
+    with pytest.raises(ValueError, match="without the callback"):
+        model.fit(x, y, 4, verbose=0)
+
+
+def test_a_callback_that_waits_for_one_model_serves_no_other():
+    """The first model never trains; its callback is kept, and waits for wrappers to come."""
+    waiting = tfprune.UpdatePruningStep()
+    waiting.set_model(keras.Sequential([keras.layers.Dense(2)]))
+    waiting.on_train_begin()
+    model = _model(tfprune.ConstantSparsity(0.5, 0, frequency=100))
+    x, y = _data(2)
+    with pytest.raises(ValueError, match="without the callback"):
+        model.fit(x, y, 4, verbose=0)
+
+
 def test_a_callback_serves_a_loop_of_ones_own_after_a_fit():
     model = _model(tfprune.ConstantSparsity(0.5, 0, frequency=100))
     x, y = _data(8)
@@ -448,6 +474,24 @@ def test_backup_and_restore_goes_on_after_a_crash(tmp_path):
     _fit_exactly = {"batch_size": 4, "epochs": 2, "shuffle": False, "verbose": 0}
     whole.fit(*_data(7), **_fit_exactly, callbacks=[tfprune.UpdatePruningStep()])
     _same(_history(whole), _history(again))
+
+
+@pytest.mark.parametrize(("final", "pattern"), [(0.9, "2:4"), (0.5, "2:4"), (0.5, "1:4")])
+def test_a_pattern_with_fewer_zeros_than_its_schedule_is_told(final, pattern):
+    """0.5 is what tfmot's users get who name a pattern and no schedule."""
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="wide")])
+    model = tfprune.prune(model, tfprune.Rule("wide", tfprune.OneShot(final), pattern))
+    model.compile("sgd", "mse")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        model.fit(np.ones((4, 8)), np.ones((4, 4)), verbose=0,
+                  callbacks=[tfprune.UpdatePruningStep()])  # fmt: skip
+    told = [str(one.message) for one in said if "N:M pattern sets" in str(one.message)]
+    if final == 0.9:
+        assert len(told) == 1
+        assert "wide will be at 50.0%, not 90.0%" in told[0]
+    else:
+        assert told == []
 
 
 def test_the_forecast_names_each_layer_that_will_fall_short():

@@ -74,6 +74,14 @@ def test_what_an_option_refuses_is_shown(arguments, received):
     assert f"See --help. Received: {received}" in words
 
 
+def test_a_folder_for_the_digits_is_bad_usage():
+    result = call("quickstart", "--data-dir", "somewhere")
+    assert result.exit_code == 2
+    words = " ".join(result.output.replace("\u2502", " ").split())
+    assert "The digits ship inside tfprune" in words
+    assert "Received: --data-dir somewhere" in words
+
+
 def test_version_and_help_load_nothing_heavy(tmp_path):
     """With TensorFlow, Keras and TensorBoard out of reach, both still answer."""
     block = (

@@ -306,8 +306,11 @@ def test_n_m_along_the_wrong_axis_is_refused(layer):
         (lambda: layers.Conv1D(8, 3), (8, 4), {"sparsity_m_by_n": (2, 4)}, "channels of Conv1D"),
         (lambda: layers.Conv2D(8, 3), (8, 8, 1), {"sparsity_m_by_n": (2, 4)}, "too few input"),
         (lambda: layers.Dense(4), (8,), {"block_size": (16, 1)}, "16x1 is larger than the weight"),
+        (lambda: layers.Dense(4), (8,), {"block_size": (1, 4)}, "as wide as the weight, 8x4"),
+        (lambda: layers.Dense(4), (8,), {"block_size": (8, 1)}, "as high or as wide"),
+        (lambda: layers.Dense(1), (8,), {"block_size": (4, 1)}, "as wide as the weight, 8x1"),
     ],
-    ids=["block on conv", "2:4 on Conv1D", "one channel", "large block"],
+    ids=["block on conv", "2:4 on Conv1D", "one channel", "large block", "wide", "high", "column"],
 )
 def test_what_tfmot_cannot_do_is_refused_before_and_after_building(layer, shape, arguments, reason):
     built = layer()

@@ -12,6 +12,7 @@ import textwrap
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from rich.console import Console
 
 import tfprune
@@ -285,6 +286,25 @@ def test_what_killed_runs_and_desktops_hide_in_a_folder_is_no_earlier_run(tmp_pa
     (tmp_path / ".quickstart-killed").mkdir()
     quickstart(tmp_path, recipe=TINY)
     assert {path.name for path in tmp_path.iterdir() if path.name[0] == "."} == {".DS_Store"}
+
+
+def test_data_that_cannot_be_had_leave_no_folder(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        quickstart(tmp_path / "new", "mnist", tmp_path / "nowhere")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told_in_words(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise tf.errors.ResourceExhaustedError(None, None, f"{said}; Flushing")
+
+    monkeypatch.setattr(quickstart_, "train", full)
+    said = "events.v2; No space left on device"
+    with pytest.raises(OSError, match=r"no room for the logs.*Received: out="):
+        quickstart(tmp_path, recipe=TINY)
+    said = "OOM when allocating"
+    with pytest.raises(tf.errors.ResourceExhaustedError, match="OOM"):
+        quickstart(tmp_path, recipe=TINY)
 
 
 def test_a_folder_that_cannot_be_made_says_so():

@@ -463,10 +463,17 @@ def test_a_bad_log_dir_is_refused_with_an_example(log_dir):
         tfprune.PruningSummaries(log_dir)
 
 
-def test_a_log_dir_that_is_a_file_is_refused(tmp_path):
+@pytest.mark.parametrize("below", ["", "run1", "runs/1"])
+def test_a_log_dir_that_is_a_file_or_below_one_is_refused(tmp_path, below):
     (tmp_path / "taken").write_text("")
-    with pytest.raises(ValueError, match=r"`log_dir` .*is a file.*taken"):
-        tfprune.PruningSummaries(tmp_path / "taken")
+    with pytest.raises(ValueError, match=r"`log_dir` .*taken' is a file.*Received: log_dir="):
+        tfprune.PruningSummaries(tmp_path / "taken" / below)
+
+
+@pytest.mark.parametrize("update_freq", ["foo", 0, True, 2.5, None])
+def test_an_unknown_update_freq_is_refused(tmp_path, update_freq):
+    with pytest.raises(ValueError, match=r"`update_freq` says.*Received: update_freq="):
+        tfprune.PruningSummaries(tmp_path, update_freq)
 
 
 def test_paths_are_taken_as_strings_or_path_objects(tmp_path):

@@ -57,6 +57,9 @@ class UpdatePruningStep(FamilyCallback):
     model.fit(x, y, callbacks=[tfprune.UpdatePruningStep()])
     ```
 
+    Behind it in the list, `EarlyStopping(restore_best_weights=True)` brings back weights of an
+    earlier step after it has said what was reached: put that one first.
+
     In a loop of your own:
 
     ```python
@@ -170,10 +173,13 @@ class UpdatePruningStep(FamilyCallback):
         if not self._legacy:
             for layer in self._layers:
                 layer.detach()
-                layer.finished = layer.pruning_schedule.final_sparsity is not None and not (
-                    shortfalls([layer])
-                )
+                ends = layer.pruning_schedule.final_sparsity is not None
+                layer.finish(ends and not shortfalls([layer]))
         self.params = {}
+
+    def holds(self, layer: Any) -> bool:
+        """Tell whether a wrapper is in the model of this callback."""
+        return any(layer is one for one in pruned_layers(self._target))
 
     # -- Counting ------------------------------------------------------------------------------
 
@@ -346,6 +352,9 @@ class UpdatePruningStep(FamilyCallback):
         return begin + (epochs - self._epoch) * steps // self._accumulation()
 
     def _forecast(self) -> None:
+        fixed = forecast.fixed_by_pattern(self._layers)
+        if fixed is not None:
+            warnings.warn(fixed, stacklevel=2)
         ends = [self._end_after(each.read_step() - self._counter.updates) for each in self._layers]
         known = [end for end in ends if end is not None]
         text = forecast.forecast(self._layers, known) if len(known) == len(ends) else None

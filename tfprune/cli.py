@@ -128,6 +128,11 @@ def quickstart(
 
     The digits take about a minute on two cores, the larger sets several minutes.
     """
+    if dataset is DatasetName.digits and data_dir is not None:
+        raise typer.BadParameter(
+            "The digits ship inside tfprune: leave --data-dir out, or name another --dataset. "
+            f"Received: --data-dir {data_dir}"
+        )
     with reported(), without_native_chatter():
         on_tensorflow()
         with Console(stderr=True).status("Loading TensorFlow"):

@@ -17,6 +17,7 @@ import stat
 import time
 from collections.abc import Callable
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORGOTTEN = 24 * 3600.0  # seconds: nothing writes one file for so long
 
 
@@ -141,10 +142,22 @@ def write_whole(
             os.fsync(file.fileno())
         check_target(target, overwrite)  # someone may have written it during the slow work
         os.replace(temporary, target)
-    except BaseException:  # an interrupt too must leave nothing behind
+    except BaseException as error:  # an interrupt too must leave nothing behind
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            raise _no_room(path, error) from None
         raise
     return pathlib.Path(path)
+
+
+def _no_room(path: str | os.PathLike, error: OSError) -> OSError:
+    told = OSError(
+        f"There is no room to write the file ({error.strerror}). Nothing of it was kept, and what "
+        "was there before is as it was. Make room, or choose a folder on another disk. "
+        f"Received: path={str(path)!r}"
+    )
+    told.errno = error.errno
+    return told
 
 
 def _remove_leftovers(target: pathlib.Path) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tfprune.patterns import NM
+
 _SHORT = 5e-4  # less than the last digit that is shown
+_DEFAULT = 0.5
 
 
 def forecast(layers: Sequence[Any], ends: Sequence[int]) -> str | None:
@@ -27,6 +30,28 @@ def forecast(layers: Sequence[Any], ends: Sequence[int]) -> str | None:
     return (
         f"The run ends at step {short[0][0]}; {'; '.join(text for _, text in short)}. "
         "Train for longer, end the schedule sooner, or go on in another `fit`: the step is kept."
+    )
+
+
+def fixed_by_pattern(layers: Sequence[Any]) -> str | None:
+    """Return which N:M patterns end at fewer zeros than their schedules ask for; None if none do.
+
+    tfmot's default sparsity of 50 % is not taken for a wish.
+    """
+    told = []
+    for layer in layers:
+        final, pattern = layer.pruning_schedule.final_sparsity, layer.pattern
+        if not isinstance(pattern, NM) or final is None or final == _DEFAULT:
+            continue
+        most = pattern.zeros / pattern.group
+        if final > most + _SHORT:
+            told.append(f"{layer.layer_name} will be at {most:.1%}, not {final:.1%}")
+    if not told:
+        return None
+    return (
+        "An N:M pattern sets how many zeros there are, and a schedule only when: "
+        f"{'; '.join(told)}. "
+        "Choose a pattern with more zeros, or let the schedule end at that sparsity."
     )
 
 

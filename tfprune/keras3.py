@@ -49,6 +49,8 @@ def is_wrapped(layer: Any) -> bool:
 def reason_against(layer: Any, schedule: PruningSchedule, pattern: Pattern) -> str | None:
     """Return why a layer cannot be pruned so, None if it can."""
     del schedule  # every pattern goes with every schedule here
+    if is_wrapped(layer):
+        return "it is wrapped for pruning already"
     reason = registry.reason_against(layer)
     if reason is not None or not layer.built:
         return reason

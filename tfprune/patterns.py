@@ -36,8 +36,8 @@ class Unstructured:
 
     def reason_against(self, shape: tuple[int, ...], layout: Layout | None) -> str | None:
         """Return why a weight cannot be pruned so, None if it can."""
-        del shape, layout
-        return None
+        del layout
+        return _ONLY.format("weight") if math.prod(shape) == 1 else None
 
     def mask(
         self, scores: np.ndarray, layout: Layout | None, sparsity: float, final: float | None
@@ -98,7 +98,7 @@ class Block:
                 f"the block {self.size[0]}x{self.size[1]} is larger than the weight, "
                 f"{height}x{width} seen as a matrix (inputs, outputs)"
             )
-        return None
+        return _ONLY.format(f"block of {self}") if self.size == (height, width) else None
 
     def mask(
         self, scores: np.ndarray, layout: Layout | None, sparsity: float, final: float | None
@@ -214,6 +214,8 @@ class NM:
 
 
 Pattern = Unstructured | Block | NM
+
+_ONLY = "it has a single {}, and at least one always stays"
 
 
 def get(pattern: Any) -> Pattern:

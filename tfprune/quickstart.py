@@ -173,6 +173,10 @@ def quickstart(
     started = time.perf_counter()
     folder = _checked_folder(out, overwrite)
     data = datasets.load(dataset, data_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(out, error) from None
     recipe = recipe or RECIPES[dataset]
     keras.utils.set_random_seed(seed)
     epoch = math.ceil(len(data.x_train) / recipe.batch)  # in steps
@@ -182,7 +186,7 @@ def quickstart(
         "export": len(_TFLITE_FILES),
         "measure": 1,
     }
-    with _room(folder) as room, _progress() as progress:
+    with _told_of_full_disk(out), _room(folder) as room, _progress() as progress:
         bars = {
             name: progress.add_task(name, total=total, start=False, note="")
             for name, total in steps.items()
@@ -278,18 +282,14 @@ def _measured(
 
 
 def _checked_folder(out: str | os.PathLike, overwrite: bool) -> pathlib.Path:
-    """Return the folder, made if needed; refuse one that holds what must not be lost."""
+    """Return the folder, which need not exist yet; refuse one that holds what must not be lost."""
     folder = pathlib.Path(out).expanduser()
     try:
         present = sorted(folder.iterdir()) if folder.is_dir() else []
-        if not folder.exists():
-            folder.mkdir(parents=True)
+        exists = folder.exists()
     except OSError as error:
-        raise OSError(
-            f"The folder for the results cannot be made or read ({error.strerror}); choose "
-            f"another one. Received: out={str(out)!r}"
-        ) from None
-    if not folder.is_dir():
+        raise _unusable(out, error) from None
+    if exists and not folder.is_dir():
         raise FileExistsError(
             f"The results need a folder, and this is a file; choose another name. "
             f"Received: out={str(out)!r}"
@@ -307,6 +307,29 @@ def _checked_folder(out: str | os.PathLike, overwrite: bool) -> pathlib.Path:
             f"it, or choose another one. Received: out={str(out)!r}"
         )
     return folder
+
+
+def _unusable(out: str | os.PathLike, error: OSError) -> OSError:
+    return OSError(
+        f"The folder for the results cannot be made or read ({error.strerror}); choose "
+        f"another one. Received: out={str(out)!r}"
+    )
+
+
+@contextlib.contextmanager
+def _told_of_full_disk(out: str | os.PathLike) -> Iterator[None]:
+    """Say in words what TensorFlow, which writes the logs, tells of a disk without room."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        if "No space left on device" not in str(error):  # memory
+            raise
+        raise OSError(
+            "There is no room for the logs on the disk: make room, or choose a folder on another "
+            f"one. Received: out={str(out)!r}"
+        ) from None
 
 
 def _is_ours(path: pathlib.Path) -> bool:

@@ -30,6 +30,7 @@ import yaml
 from tfprune import patterns, regrowth, schedules, scores
 from tfprune import yaml_nodes as nodes
 from tfprune.criteria import Criterion
+from tfprune.family import family
 from tfprune.schedules import PruningSchedule
 
 _KEYS = ("layers", "schedule", "pattern", "score", "regrowth", "skip")
@@ -105,9 +106,10 @@ class Rule:
             criterion.require(self.schedule)
         if isinstance(self.layers, str):
             _require_expression(self.layers)
-        elif self.layers is not None and not callable(self.layers):
+        elif self.layers is not None and (not callable(self.layers) or family(self.layers)):
             raise ValueError(
-                "`layers` must be a regular expression, a layer class, a function or None. "
+                "`layers` must be a regular expression, a layer class, a function or None. Of one "
+                "layer take its name. "
                 f"Received: layers={self.layers!r}"
             )
 

@@ -47,10 +47,21 @@ class StepCounter:
         """Undo `wait`."""
         _WAITING.discard(self)
 
+    def waits_for(self, layer: Any) -> bool:
+        """Tell whether the callback looks after the model that a wrapper is in."""
+        callback = self._callback and self._callback()
+        return callback is not None and callback.holds(layer)
+
     @staticmethod
-    def any_waiting() -> bool:
-        """Tell whether a callback at work has not found its wrappers yet."""
-        return bool(_WAITING)
+    def any_waiting(layer: Any = None) -> bool:
+        """Tell whether a callback at work has not found its wrappers yet.
+
+        Args:
+            layer: a wrapper; if given, only the callback of a model that holds it counts.
+        """
+        if layer is None:
+            return bool(_WAITING)
+        return any(counter.waits_for(layer) for counter in _WAITING)
 
 
 class PruningStep:

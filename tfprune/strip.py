@@ -91,6 +91,12 @@ def strip_pruning(model: Any) -> Any:
                 f"one that is: `tfprune.strip_pruning({model.name}.{held[0]})`. "
                 f"Received: {type(model).__name__} {model.name!r}"
             )
+        if not pruned_layers(model):
+            raise ValueError(
+                "Nothing is wrapped for pruning here, so there is nothing to strip. Pass the model "
+                f"that `prune_low_magnitude` returned. Received: {type(model).__name__} "
+                f"{model.name!r}"
+            )
         raise ValueError(
             "Cannot strip layers that were wrapped inside a model or layer of your own class: only "
             "that class knows how they are put together. Build the same model with plain layers "

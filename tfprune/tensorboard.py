@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import numbers
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -52,7 +54,8 @@ class PruningSummaries(FamilyCallback):
         **kwargs: further arguments of `keras.callbacks.TensorBoard`.
 
     Raises:
-        ValueError: if `log_dir` is not a path, or that of a file.
+        ValueError: if `log_dir` is not a path, or that of a file, or below one; or `update_freq`
+            is none of these.
 
     Example:
 
@@ -72,10 +75,16 @@ class PruningSummaries(FamilyCallback):
                 "`log_dir` must be the path of a folder to write to, for example 'logs/run1'. "
                 f"Received: log_dir={log_dir!r}"
             )
-        if os.path.isfile(log_dir):
+        file = next((p for p in (Path(log_dir), *Path(log_dir).parents) if p.is_file()), None)
+        if file is not None:
             raise ValueError(
-                "`log_dir` must be a folder to write to, and this is a file. Choose another name. "
-                f"Received: log_dir={os.fspath(log_dir)!r}"
+                f"`log_dir` must be a folder to write to, and {str(file)!r} is a file. Choose "
+                f"another name. Received: log_dir={os.fspath(log_dir)!r}"
+            )
+        if update_freq not in ("epoch", "batch") and not _is_count(update_freq):
+            raise ValueError(
+                "`update_freq` says how often losses are written: 'epoch', 'batch', or a number "
+                f"of batches, 1 or more. Received: update_freq={update_freq!r}"
             )
         self.log_dir = os.fspath(log_dir)
         self._arguments = {"update_freq": update_freq, **kwargs}
@@ -299,3 +308,8 @@ def _picture(state: WeightState) -> np.ndarray:
         shape = (-1, 1) if axis == 0 else (1, -1)
         matrix = np.add.reduceat(matrix, starts, axis=axis) / widths.reshape(shape)
     return matrix.astype(np.float32)
+
+
+def _is_count(value: Any) -> bool:
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return whole and int(value) >= 1  # pyright: ignore[reportArgumentType]

@@ -173,6 +173,11 @@ def reason_against_pattern(layer, pattern: Pattern) -> str | None:
         reason = pattern.reason_against(shape, layouts.of_kernel(len(shape)))
         if reason is not None:
             return reason
+        blocked = isinstance(pattern, Block) and pattern.size != (1, 1)
+        if blocked and any(n <= of for n, of in zip(shape, pattern.size, strict=True)):
+            return (
+                f"tfmot cannot lay blocks as high or as wide as the weight, {shape[0]}x{shape[1]}"
+            )
     return None
 
 

@@ -43,6 +43,7 @@ class _Guarded:
 
     def __call__(self, *args: Any) -> Any:
         for layer in self._layers:
+            layer.confirm_finished()
             if not layer.may_train():
                 layer.refuse_training()
         return self._function(*args)

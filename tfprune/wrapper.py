@@ -130,6 +130,7 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         self.gradient_scale = _as_it_is
         self.refused_training = False
         self.finished = False
+        self._finished_at: int | None = None
         self.zeros_hold = False
         self.traced_unmasked = False
         self._variable_count = 0
@@ -275,7 +276,22 @@ class PruneLowMagnitude(keras.layers.Wrapper):
     def may_train(self) -> bool:
         """Tell whether a callback prunes this layer, or it is pruned as far as it will be."""
         followed = self._step.is_followed()
-        return followed or self.finished or not self.trainable or StepCounter.any_waiting()
+        return followed or self.finished or not self.trainable or StepCounter.any_waiting(self)
+
+    def finish(self, reached: bool) -> None:
+        """Note whether the layer is pruned as far as it will be: then it may train without us."""
+        self.finished = reached
+        self._finished_at = self.read_step() if reached else None
+
+    def confirm_finished(self) -> None:
+        """Doubt that the layer is finished if other weights came since, once.
+
+        `EarlyStopping(restore_best_weights=True)` brings back those of an earlier step when
+        training has ended.
+        """
+        if self._finished_at is not None:
+            self.finished = self.finished and self.read_step() == self._finished_at
+            self._finished_at = None
 
     def refuse_training(self) -> None:
         """Raise the error that names the missing callback."""
@@ -427,6 +443,7 @@ class PruneLowMagnitude(keras.layers.Wrapper):
 
     def load_own_variables(self, store):
         """Load what `save_own_variables` or an older tfprune, with one byte a weight, has saved."""
+        self.finished = False  # as far as is known, these weights may be those of any step
         saved = {key: store[key] for key in store.keys()}  # noqa: SIM118 - not a dict
         for key, variable, is_mask in self._saved_variables():
             if is_mask and key in saved and saved[key].dtype == np.uint8:
