@@ -256,7 +256,6 @@ def test_bad_usage_names_the_choices():
         (["quickstart", "--out", "{folder}"], "notes.txt"),
         (["quickstart", "--out", "{folder}", "--overwrite"], "notes.txt"),
         (["quickstart", "--out", "{new}", "--dataset", "mnist", "--data-dir", "{folder}"], "IDX"),
-        (["quickstart", "--out", "{new}", "--data-dir", "{folder}"], "ship inside tfprune"),
     ],
 )
 def test_failures_exit_with_1_and_one_line(tmp_path, arguments, message):
