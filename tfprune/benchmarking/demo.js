@@ -89,14 +89,16 @@ async function measure() {
   at('again').disabled = false;
 }
 
+const SMALL = 0.001;  // per cent
+
 function share(error) {
-  const percent = 100 * error;
-  if (percent < 0.001) return 'less than 0.001 %';
+  const percent = Math.max(SMALL, 100 * error);
   return percent < 1000 ? `${Number(percent.toPrecision(1))} %` : 'more than 1000 %';
 }
 
 function difference({error}) {
-  return error === null ? 'in numbers that are not finite' : `by ${share(error)} of the largest output`;
+  return error === null ? 'in numbers that are not finite' :
+      `by ${100 * error < SMALL ? 'less than ' : ''}${share(error)} of the largest output`;
 }
 
 function judgement(one) {
