@@ -84,6 +84,19 @@ def test_zero_padding_is_taken_into_the_convolution(tmp_path):
     assert nodes[2].window.padding == (1, 1, 1, 1)  # "same" with a stride of 1
 
 
+def test_a_1x1_convolution_leaves_the_padding_before_it(tmp_path):
+    model = plain(lambda x: layers.Conv2D(24, 1, name="third")(layers.ZeroPadding2D(2)(x)))
+    prune(model, {"first": 120, "second": 370, "third": 560})
+    made = content(model, tmp_path, sparse=False)
+    verdict = judge(read_graphs(made)[0], {s.tensor for s in decide(made) if s.encoded})
+    assert verdict.kind == "wrong"
+    assert verdict.reason.startswith("PAD 'zero_padding2d")
+    assert "'second', its result would be laid out channel by channel" in verdict.reason
+    assert "ZeroPadding2D right before a depthwise convolution" in verdict.advice
+    older = nodes_of(read_graphs(made)[0], pads_pointwise=True)
+    assert older[4].window.padding == (2, 2, 2, 2)
+
+
 @pytest.mark.parametrize(("stride", "kind"), [(1, "fast"), (2, "wrong")])
 def test_a_pool_of_one_pixel_is_a_clamp_unless_it_skips_pixels(tmp_path, stride, kind):
     pool = layers.MaxPooling2D(1, stride)

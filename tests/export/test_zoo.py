@@ -60,6 +60,7 @@ BROKEN = [
     "rescaling",
     "multiply_by_a_constant_in_front",
     "second_output_of_the_trunk",
+    "end_padded_pointwise",
     "head_average_keepdims_alone",
     "head_keepdims_conv",
     "head_keepdims_dense",

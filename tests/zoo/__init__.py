@@ -13,6 +13,7 @@ from zoo import (
     outputs,
     residuals,
     squeeze_excite,
+    tails,
     trunks,
 )
 from zoo.pruning import prune_to
@@ -30,5 +31,6 @@ __all__ = [
     "prune_to",
     "residuals",
     "squeeze_excite",
+    "tails",
     "trunks",
 ]

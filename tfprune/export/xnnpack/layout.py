@@ -39,16 +39,19 @@ class Release:
         clamps: see `nodes_of`.
         outputs: whether a value that is an output of the model counts as used outside of the
             cluster. The source says so, the released runtime (ai-edge-litert 2.3.0) does not.
+        pads_pointwise: whether a 1x1 convolution takes in the zero padding before it, as other
+            convolutions do. The source says so, the released runtime leaves it where it is.
     """
 
     dense: bool
     clamps: bool
     outputs: bool
+    pads_pointwise: bool
 
 
 RELEASES = (
-    Release(dense=True, clamps=True, outputs=False),
-    Release(dense=False, clamps=False, outputs=True),
+    Release(dense=True, clamps=True, outputs=False, pads_pointwise=False),
+    Release(dense=False, clamps=False, outputs=True, pads_pointwise=True),
 )
 """The newest first."""
 
@@ -109,7 +112,7 @@ def lay_out(
     """
     if encoded is None:
         encoded = [tensor.index for tensor in graph.tensors if tensor.sparse]
-    nodes = nodes_of(graph, release.clamps)
+    nodes = nodes_of(graph, release.clamps, release.pads_pointwise)
     roles = [_roles(node, graph, release) for node in nodes]
     done = Layout(graph, nodes, [], set())
     for piece in sorted({node.piece for node in nodes if node.piece >= 0}):

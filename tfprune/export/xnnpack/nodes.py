@@ -87,18 +87,19 @@ class Node:
         return self.inputs[1] if pointwise or self.kind == DENSE else None
 
 
-def nodes_of(graph: Graph, clamps: bool = True) -> list[Node]:
+def nodes_of(graph: Graph, clamps: bool = True, pads_pointwise: bool = False) -> list[Node]:
     """Return the nodes of a graph, with zero paddings taken into the convolution behind them.
 
     Args:
         graph: of a file.
         clamps: whether `x * x` and the minimum or maximum with a constant count as unary, as in
             XNNPACK since 2025.
+        pads_pointwise: whether 1x1 convolutions take paddings in, too; see `layout.Release`.
     """
     pieces = _pieces(graph)
     paddings = {}
     for operation in graph.operations:
-        padding = _fusible(graph, operation)
+        padding = _fusible(graph, operation, pads_pointwise)
         if padding is not None:
             paddings[operation.outputs[0]] = (operation, padding)
     found = []
@@ -140,7 +141,7 @@ def _window(graph: Graph, operation: Operation, before: tuple | None) -> Window:
     depthwise = operation.kind == "DEPTHWISE_CONV_2D"
     shape = graph.constant(operation.inputs[1]).shape
     channels = graph.tensors[operation.inputs[0]].shape[-1]
-    kernel = (shape[1], shape[2])
+    kernel = _kernel(graph, operation)
     stride = (options["StrideH"], options["StrideW"])
     dilation = (options["DilationHFactor"], options["DilationWFactor"])
     padding: tuple | None = (0, 0, 0, 0)
@@ -163,7 +164,9 @@ def _window(graph: Graph, operation: Operation, before: tuple | None) -> Window:
     )
 
 
-def _fusible(graph: Graph, operation: Operation) -> tuple[int, int, int, int] | None:
+def _fusible(
+    graph: Graph, operation: Operation, pads_pointwise: bool
+) -> tuple[int, int, int, int] | None:
     """Return (top, right, bottom, left) of a zero padding that its one reader takes in."""
     if operation.kind != "PAD" or not graph.is_constant(operation.inputs[1]):
         return None
@@ -174,6 +177,8 @@ def _fusible(graph: Graph, operation: Operation) -> tuple[int, int, int, int] | 
     reader = readers[0][0]
     if reader.kind not in ("CONV_2D", "DEPTHWISE_CONV_2D"):
         return None
+    if not pads_pointwise and reader.kind == "CONV_2D" and _kernel(graph, reader) == (1, 1):
+        return None
     if reader.options["Padding"] == _SAME and _strides(reader) != (1, 1):
         return None
     amounts = np.asarray(graph.values(operation.inputs[1]))
@@ -181,6 +186,11 @@ def _fusible(graph: Graph, operation: Operation) -> tuple[int, int, int, int] | 
         return None
     (top, bottom), (left, right) = amounts[1].tolist(), amounts[2].tolist()
     return (top, right, bottom, left)
+
+
+def _kernel(graph: Graph, operation: Operation) -> tuple[int, int]:
+    _, height, width, _ = graph.constant(operation.inputs[1]).shape
+    return height, width
 
 
 def _strides(operation: Operation) -> tuple[int, int]:

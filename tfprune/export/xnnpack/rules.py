@@ -155,6 +155,11 @@ _NEVER = Check(
     "between the first convolution and the global average pooling use only 1x1 and depthwise "
     "convolutions, activations, and the addition or product of two branches",
 )
+_PADDING = Check(
+    "is a padding that no depthwise or 3x3 convolution takes in",
+    lambda node, graph: False,
+    "put ZeroPadding2D right before a depthwise convolution with padding='valid', or take it away",
+)
 _SIZE = Check(
     "has a kernel that is neither 1x1 nor, at the entry, 3x3",
     lambda node, graph: False,
@@ -181,6 +186,8 @@ def failing(node: Node, graph: Graph) -> Check | None:
 
 
 def _row(node: Node) -> str:
+    if node.operation.kind == "PAD":
+        return "padding"
     if node.kind != nodes.CONVOLUTION:
         return node.kind
     assert node.window is not None
@@ -216,5 +223,6 @@ _RULES = {
     ),
     nodes.REDUCE: Rule(frozenset({INSIDE, EXIT}), (_FOUR,)),
     nodes.DEPTH_TO_SPACE: Rule(frozenset({EXIT}), ()),
+    "padding": Rule(frozenset(), (_PADDING,)),
     nodes.OTHER: Rule(frozenset(), (_NEVER,)),
 }
