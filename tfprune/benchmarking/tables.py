@@ -7,10 +7,11 @@ The schema classes trust every offset, so what a damaged file makes them raise i
 from __future__ import annotations
 
 import dataclasses
-import struct
 from typing import Any
 
 import numpy as np
+
+from tfprune.weightfiles import flatbuffer, structure
 
 SCHEMA_VERSION = 3
 _DTYPES = {
@@ -18,10 +19,6 @@ _DTYPES = {
     "UINT8": "uint8", "INT16": "int16", "UINT16": "uint16", "INT32": "int32", "UINT32": "uint32",
     "INT64": "int64", "UINT64": "uint64", "BOOL": "bool",
 }  # fmt: skip
-_DAMAGE = (
-    *(struct.error, ValueError, IndexError, KeyError, TypeError, OverflowError),
-    *(AttributeError, MemoryError, AssertionError),
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +95,7 @@ def read_tables(content: bytes) -> Contents:
     """
     try:
         return _read(content)
-    except _DAMAGE as error:
+    except flatbuffer.DAMAGE as error:
         raise ValueError(
             "its tables point outside of it or contradict each other "
             f"({type(error).__name__}: {error})"
@@ -135,20 +132,13 @@ def _read(content: bytes) -> Contents:
     version = int(model.Version())
     quantized = False
     subgraphs = [model.Subgraphs(i) for i in range(_count(model.SubgraphsLength(), limit))]
-    if version == SCHEMA_VERSION and not subgraphs:
-        raise ValueError("there is no graph in it")
+    if version == SCHEMA_VERSION:
+        structure.require_sound(model, content)
     for graph in subgraphs:
         for index in range(_count(graph.TensorsLength(), limit)):
             tensor = graph.Tensors(index)
             scaled = tensor.Quantization() is not None and tensor.Quantization().ScaleLength()
             quantized |= bool(scaled) and types[tensor.Type()].startswith(("INT", "UINT"))
-    for index in range(_count(model.BuffersLength(), limit)):
-        buffer = model.Buffers(index)
-        end = buffer.Offset() + buffer.Size() if buffer.Offset() > 1 else buffer.DataLength()
-        if end > len(content):
-            raise ValueError(f"the data of buffer {index} end behind the end of the file")
-        if buffer.DataLength():
-            buffer.Data(buffer.DataLength() - 1)
     graphs = []
     for index in range(_count(model.SignatureDefsLength(), limit)):
         one = model.SignatureDefs(index)

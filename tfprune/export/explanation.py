@@ -147,5 +147,4 @@ def _explain(path: str, content: bytes) -> Explanation:
 
 def _worst(verdicts: list[Verdict]) -> Verdict:
     """Return the verdict of a file: the worst of its subgraphs that have something to say."""
-    empty = Verdict(DENSE, "it has no graph")
-    return min(verdicts, key=lambda verdict: _ORDER.index(verdict.kind), default=empty)
+    return min(verdicts, key=lambda verdict: _ORDER.index(verdict.kind))

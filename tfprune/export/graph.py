@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tfprune.weightfiles import flatbuffer
+from tfprune.weightfiles import flatbuffer, structure
 from tfprune.weightfiles.sparse_tensor import decode
 
 _UNPACK = ("DENSIFY", "DEQUANTIZE")
@@ -157,6 +157,7 @@ def _read(content: bytes, names: Callable[[str], str]) -> list[Graph]:
     from ai_edge_litert import schema_py_generated as schema
 
     model: Any = schema.Model.GetRootAs(content, 0)
+    structure.require_sound(model, content)
     limit = [len(content)]
     return [
         _graph(schema, model, model.Subgraphs(i), content, limit, names)
@@ -174,7 +175,7 @@ def _graph(
 ) -> Graph:
     count = flatbuffer.count
     tensors = tuple(
-        _tensor(schema, model, graph.Tensors(i), i, content, names)
+        _tensor(model, graph.Tensors(i), i, content, names)
         for i in range(count(graph.TensorsLength(), limit))
     )
     operations, stored = [], {}
@@ -187,10 +188,6 @@ def _graph(
             tuple(table.Outputs(i) for i in range(count(table.OutputsLength(), limit))),
             _options(schema, model, table),
         )
-        if not all(0 <= t < len(tensors) for t in done.outputs) or not all(
-            -1 <= t < len(tensors) for t in done.inputs
-        ):
-            raise ValueError(f"the operation {position} names a tensor that is not there")
         source = done.inputs[0] if done.inputs else -1
         known = source >= 0 and (source in stored or tensors[source].constant)
         if done.kind in _UNPACK and known and done.outputs:
@@ -208,9 +205,9 @@ def _graph(
 
 
 def _tensor(
-    schema: Any, model: Any, table: Any, index: int, content: bytes, names: Callable[[str], str]
+    model: Any, table: Any, index: int, content: bytes, names: Callable[[str], str]
 ) -> Tensor:
-    dtype = flatbuffer.DTYPES.get(flatbuffer.names_of(schema.TensorType).get(table.Type(), ""), "")
+    dtype = flatbuffer.dtype_of(table)
     known = flatbuffer.bytes_of(model.Buffers(table.Buffer()), content)
     quantization: Any = table.Quantization()  # None for plain numbers
     scaled = bool(quantization and quantization.ZeroPointLength())

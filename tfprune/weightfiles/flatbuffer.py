@@ -28,10 +28,15 @@ METADATA = "tfprune"
 """Name of the entry that tfprune writes into its files."""
 
 _SCHEMA = 3
-_DAMAGE = (
+DAMAGE = (
     *(struct.error, ValueError, IndexError, KeyError, TypeError, OverflowError),
     *(AttributeError, MemoryError, AssertionError, ZeroDivisionError),
 )
+"""What the schema classes raise where a file is damaged."""
+
+
+class Unreadable(ValueError):
+    """Bytes are no `.tflite` file that can be read: the whole message, however deep it was met."""
 
 
 def read_metadata(content: bytes) -> dict:
@@ -41,15 +46,6 @@ def read_metadata(content: bytes) -> dict:
         ValueError: the bytes are not a whole `.tflite` file.
     """
     return guarded(_metadata, content)
-
-
-def check(content: bytes) -> None:
-    """Raise unless bytes begin as a `.tflite` file of the known schema version does.
-
-    Raises:
-        ValueError: they do not.
-    """
-    guarded(lambda _: None, content)
 
 
 def keeps_data_behind(content: bytes) -> bool:
@@ -74,10 +70,10 @@ def guarded(read: Callable[[bytes], T], content: bytes) -> T:
     """Call a reader, and turn what damage makes it raise into one clear error.
 
     Raises:
-        ValueError: not a `.tflite` file, one of another schema version, or a damaged one.
+        Unreadable: not a `.tflite` file, one of another schema version, or a damaged one.
     """
     if len(content) < 16 or content[4:8] != b"TFL3":
-        raise ValueError(
+        raise Unreadable(
             "Not a .tflite file: the bytes 4 to 8 must be b'TFL3'. "
             f"Received: {len(content)} bytes with {bytes(content[4:8])!r} there"
         )
@@ -85,13 +81,15 @@ def guarded(read: Callable[[bytes], T], content: bytes) -> T:
         version = _version(content)
         if version == _SCHEMA:
             return read(content)
-    except _DAMAGE as error:
-        raise ValueError(
+    except Unreadable:  # from a reader within this one, which has said it all
+        raise
+    except DAMAGE as error:
+        raise Unreadable(
             "The .tflite file is damaged or cut short: its tables point outside of it or "
-            f"contradict each other ({type(error).__name__}: {error}). "
+            f"contradict each other ({type(error).__name__}: {error}). Copy or export it again. "
             f"Received: {len(content)} bytes"
         ) from error
-    raise ValueError(
+    raise Unreadable(
         f"A .tflite file of schema version {_SCHEMA} was expected, the only one that today's "
         f"runtimes load; convert the model again. Received: schema version {version}"
     )
@@ -152,6 +150,13 @@ def kind_of(schema: Any, model: Any, operator: Any) -> str:
     code = model.OperatorCodes(operator.OpcodeIndex())
     number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
     return names_of(schema.BuiltinOperator).get(number, "unknown")
+
+
+def dtype_of(tensor: Any) -> str:
+    """Return the name of a tensor's numpy type, empty for kinds that hold no numbers."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    return DTYPES.get(names_of(schema.TensorType).get(tensor.Type(), ""), "")
 
 
 def text_of(raw: bytes | None) -> str:

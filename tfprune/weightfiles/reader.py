@@ -55,21 +55,18 @@ def inspect_file(path: str | os.PathLike) -> FileSparsity:
             f"Received: path={str(path)!r}"
         )
     content = source.read_bytes()
-    if reader is _tflite:
-        try:
-            flatbuffer.check(content)  # it says itself what is wrong
-        except ValueError as error:
-            raise ValueError(f"Cannot read {str(path)!r}: {error}") from error
     try:
         rows, other, masked = reader(content)
+        metadata = flatbuffer.read_metadata(content) if reader is _tflite else {}
     except ChildProcessError:  # the file is not to blame
         raise
+    except flatbuffer.Unreadable as error:  # it says itself what is wrong
+        raise ValueError(f"Cannot read {str(path)!r}: {error}") from error
     except _DAMAGE as error:
         raise ValueError(
             f"Cannot read {str(path)!r}: it is damaged, cut short, or not a {source.suffix} file "
             f"({error}). Copy or save it again. Received: {len(content):,} bytes"
         ) from error
-    metadata = flatbuffer.read_metadata(content) if reader is _tflite else {}
     packed = len(gzip.compress(content, compresslevel=6, mtime=0))
     return FileSparsity(str(path), tuple(rows), other, masked, len(content), packed, metadata)
 
