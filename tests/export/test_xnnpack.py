@@ -66,6 +66,25 @@ def test_without_encoded_weights_nothing_is_switched(tmp_path):
     assert judge(read_graphs(rewrite(made, decide(made)))[0]).kind == "fast"
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("one", "1 1x1 convolution runs with sparse kernels"),
+        ("two", "2 1x1 convolutions run with sparse kernels"),
+    ],
+)
+def test_one_convolution_runs_and_two_run(tmp_path, name, words):
+    keras.utils.set_random_seed(0)
+    x = inputs = keras.Input((16, 16, 3))
+    x = layers.ReLU()(layers.Conv2D(8, 3, 2, "valid")(layers.ZeroPadding2D(1)(x)))
+    x = layers.Conv2D(64, 1, activation="relu", name="first")(x)
+    if name == "two":
+        x = layers.Conv2D(64, 1, name="second")(x)
+    model = keras.Model(inputs, layers.GlobalAveragePooling2D()(x))
+    prune(model, {"first": 500} | ({"second": 4000} if name == "two" else {}))
+    assert judge(read_graphs(content(model, tmp_path))[0]).reason.startswith(words)
+
+
 def test_the_rows_of_the_result(tmp_path):
     made = content(prune(plain(), {"first": 128, "second": 192}), tmp_path)
     rows = pointwise(read_graphs(made)[0])
@@ -95,6 +114,25 @@ def test_a_1x1_convolution_leaves_the_padding_before_it(tmp_path):
     assert "ZeroPadding2D right before a depthwise convolution" in verdict.advice
     older = nodes_of(read_graphs(made)[0], pads_pointwise=True)
     assert older[4].window.padding == (2, 2, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("end", "kind"),
+    [
+        (layers.MaxPooling2D(), "MAX_POOL_2D 'max_pooling2d"),
+        (layers.AveragePooling2D(2), "AVERAGE_POOL_2D 'average_pooling2d"),
+        (layers.Softmax(), "SOFTMAX 'softmax"),
+        (layers.PReLU(), "PRELU 'p_re_lu"),
+        (lambda x: layers.Softmax()(layers.MaxPooling2D()(x)), "MAX_POOL_2D"),
+    ],
+)
+def test_what_stands_right_before_the_pooling_is_named(tmp_path, end, kind):
+    model = prune(plain(lambda x: end(x)), {"first": 120, "second": 370})
+    verdict = judge(read_graphs(content(model, tmp_path))[0])
+    assert verdict.kind == "dense"
+    assert verdict.reason.startswith(kind)
+    assert "is unknown to sparse inference" in verdict.reason
+    assert "use only 1x1 and depthwise convolutions" in verdict.advice
 
 
 @pytest.mark.parametrize(("stride", "kind"), [(1, "fast"), (2, "wrong")])

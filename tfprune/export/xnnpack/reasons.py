@@ -43,7 +43,32 @@ def first_reason(layout: Layout) -> tuple[str, str]:
     against, advice = blockade(layout)
     if against:
         return against, advice
+    between = _before(layout, ends, numbers)
+    if between is not None:
+        return _blocked(layout, between)
     return "its 1x1 convolutions and their inputs form no closed trunk", FALLBACK
+
+
+def _before(layout: Layout, ends: list[Node], trunk: set[int]) -> Node | None:
+    """Return the first node between a trunk and a way out of the layout that cannot work in it.
+
+    Args:
+        layout: of the graph.
+        ends: the ways out.
+        trunk: numbers of the 1x1 convolutions that could be sparse.
+    """
+    producer = {out: node for node in layout.nodes for out in node.outputs}
+    seen: dict[int, Node] = {}
+    ahead = list(ends)
+    while ahead:
+        node = ahead.pop()
+        if node.number in seen or node.number in trunk:
+            continue
+        seen[node.number] = node
+        if ENTRY not in rule_for(node).roles:
+            ahead += [producer[index] for index in node.inputs if index in producer]
+    odd = [number for number, node in seen.items() if failing(node, layout.graph) is not None]
+    return seen[min(odd)] if odd else None
 
 
 def blockade(layout: Layout) -> tuple[str, str]:

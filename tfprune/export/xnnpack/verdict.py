@@ -88,9 +88,10 @@ def judge(
     run = [node for node in newest.nodes if _runs_sparse(newest, node)]
     clusters = [cluster for cluster in newest.clusters if cluster.switched]
     part = sum(c.zeros for c in clusters) / sum(c.weights for c in clusters)
+    subject = "convolution runs" if len(run) == 1 else "convolutions run"
     return Verdict(
         FAST,
-        f"{len(run)} 1x1 convolutions run with sparse kernels; {part:.1%} of their weights are "
+        f"{len(run)} 1x1 {subject} with sparse kernels; {part:.1%} of their weights are "
         "zero, and more than 66.7 % are needed",
     )
 
