@@ -47,7 +47,11 @@ CANNOT_REBUILD = (NotImplementedError, TypeError, ValueError)
 """What `rebuilt` raises for a layer that is not to be had from its configuration."""
 
 
-def rebuilt(operation: Any, changes: Mapping[str, Any] | None = None) -> Any:
+def rebuilt(
+    operation: Any,
+    changes: Mapping[str, Any] | None = None,
+    known: Mapping[str, Any] | None = None,
+) -> Any:
     """Return a layer or operation of the same configuration but for some changes, without weights.
 
     A configuration names a function of the user's own (`activation=my_function`) and Keras finds
@@ -56,6 +60,7 @@ def rebuilt(operation: Any, changes: Mapping[str, Any] | None = None) -> Any:
     Args:
         operation: a layer or operation.
         changes: of its configuration.
+        known: what names in the changes stand for, as in `keras.saving.custom_object_scope`.
 
     Raises:
         NotImplementedError, TypeError, ValueError: it cannot be made from its configuration.
@@ -68,7 +73,7 @@ def rebuilt(operation: Any, changes: Mapping[str, Any] | None = None) -> Any:
     forms = [{**config, **(changes or {})}]
     if own:  # a layer of one's own may want them as its configuration has them
         forms.insert(0 if kind.__module__.startswith("keras.") else 1, {**forms[0], **own})
-    with keras.saving.custom_object_scope(_names(operation)):
+    with keras.saving.custom_object_scope({**_names(operation), **(known or {})}):
         for form in forms[:-1]:
             with contextlib.suppress(*CANNOT_REBUILD):
                 return kind.from_config(form)

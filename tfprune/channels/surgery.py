@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import tree
 
-from tfprune.channels import graph, rules
+from tfprune.channels import graph, rules, sharing
 from tfprune.channels.atoms import Atoms, index_of_axes
 from tfprune.channels.construction import model_like
 from tfprune.channels.facts import Step, Trace
@@ -42,6 +42,7 @@ class Surgeon:
         self._index = index_of_axes(atoms.places)
         self._made: dict[int, Any] = {}
         self._copied: set[int] = set()
+        self._shared = sharing.held_by_several(trace)
         self.pairs: list[tuple[Any, Any]] = []
         """(variable of the model, variable of the smaller one), once `build` is done."""
 
@@ -56,6 +57,7 @@ class Surgeon:
         for old, new in [models[0], *reversed(models[1:]), *rest]:
             if isinstance(old, keras.layers.Layer) and old.trainable != new.trainable:
                 new.trainable = old.trainable
+        sharing.require_kept(self._trace, self._made)
         for old, new in pairs:
             self._copy_weights(old, new)
         return small
@@ -152,11 +154,25 @@ class Surgeon:
         config = {key: value for key, value in layer.get_config().items() if key != "layer"}
         return keras.layers.TimeDistributed(inner, **config)
 
+    def _inside(self, layer: Any) -> Any:
+        """Return the one new layer for a layer that others hold and of which nothing is cut."""
+        steps = (step for steps in self._trace.steps.values() for step in steps)
+        step = next((one for one in steps if one.call.operation is layer), None)
+        if step is None:  # it is only held
+            if id(layer) not in self._made:
+                self._made[id(layer)] = (layer, copy_layer(layer))
+            return self._made[id(layer)][1]
+        new = self._layer(step)
+        # What holds it may look at its weights before its own call comes.
+        if not new.built and layer.get_build_config():
+            new.build_from_config(layer.get_build_config())
+        return new
+
     def _resized(self, layer: Any, inputs: Shapes, outputs: Shapes) -> Any:
         rule = rules.find(layer)
         changes = rule.config(layer, self._count, inputs, outputs) if rule and rule.config else {}
         if not self._cuts(layer) and not _differ(layer, changes):
-            return copy_layer(layer)
+            return sharing.rebuilt_around(layer, self._shared, self._inside) or copy_layer(layer)
         try:
             return rebuilt(layer, changes)
         except CANNOT_REBUILD as error:
