@@ -52,11 +52,14 @@ class Atoms:
         return np.bincount(self.family, minlength=int(self.family.max(initial=-1)) + 1)
 
     def keep(self, removed: np.ndarray) -> np.ndarray:
-        """Return, for each channel number, whether it stays if these atoms are removed."""
+        """Return, for each channel number, whether it stays if these atoms are removed.
+
+        One more at the end is for `track.NONE`, -1: what belongs to no channel stays.
+        """
         gone = np.zeros(self.count + 1, bool)
         gone[removed] = True
         gone[FROZEN] = False
-        return ~gone[self.of]
+        return np.append(~gone[self.of], True)
 
     def lengths(self, removed: np.ndarray) -> np.ndarray:
         """Return the length of each place if these atoms are removed."""

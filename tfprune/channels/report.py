@@ -123,7 +123,7 @@ class ShrinkReport(Result):
         """Return the totals in words."""
         found = [
             f"parameters  {self.params_before:>15,} -> {self.params_after:>15,}  "
-            f"({self.params_after / self.params_before:.1%})",
+            f"({self.params_after / max(self.params_before, 1):.1%})",
             f"MACs        {self.macs_before:>15,} -> {self.macs_after:>15,}  "
             f"({self.macs_after / max(self.macs_before, 1):.1%})",
             f"channels    {self.channels_removed:,} of {self.channels_before:,} removed "
