@@ -12,6 +12,7 @@ import numpy as np
 from tfprune import latency_target
 from tfprune.channels import scoring, structure, targets
 from tfprune.channels.admission import admit
+from tfprune.channels.atoms import index_of_axes
 from tfprune.channels.choice import Choice
 from tfprune.channels.compilation import compile_like
 from tfprune.channels.report import ShrinkReport, report
@@ -161,11 +162,14 @@ def _scores_left(read: Structure, removed: np.ndarray, scorer: Scorer) -> np.nda
     rest = structure.read(small)
     scored = scorer.scores(rest)
     found = np.full(read.atoms.count, np.inf)
-    by_name = {(p.layer, p.name, p.axis): p for p in rest.atoms.places}
+    # By the variables themselves: names that Keras gives are others in a copy.
+    made = {id(before): id(after) for before, after in surgeon.pairs}
+    numbers_ = index_of_axes(rest.atoms.places)
     for place in read.atoms.places:
-        other = by_name.get((place.layer, place.name, place.axis))
-        if other is None:
+        key = made.get(id(place.variable), id(place.variable)), place.axis
+        if key not in numbers_:
             continue
+        other = rest.atoms.places[numbers_[key]]
         left = surgeon.positions(place.variable, place.axis)
         ids = place.ids if left is None else place.ids[left]
         old = np.where(ids < 0, -1, read.atoms.of[ids])

@@ -42,6 +42,12 @@ class Place:
         """Name of the variable in its layer, such as "kernel" or "forward_lstm/kernel"."""
         return own_name(self.owner, self.variable)
 
+    @property
+    def turn(self) -> int | None:
+        """Which of its layer's variables it is, from 0: the same where a copy names it anew."""
+        found = (n for n, one in enumerate(self.owner.variables) if one is self.variable)
+        return next(found, None)
+
 
 @dataclasses.dataclass(frozen=True)
 class Term:

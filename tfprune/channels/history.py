@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -15,7 +17,11 @@ from tfprune.channels.structure import Structure, read
 from tfprune.sources import check_source
 
 History = list[dict[str, Any]]
-"""One entry for each place: layer, weight, axis, its length `of`, and the positions `removed`."""
+"""One entry for each place: layer, weight, axis, its length `of`, and the positions `removed`.
+
+`turn` is which of its layer's variables the weight is, as Keras may name it anew in a copy; files
+written before it was there are read by names alone.
+"""
 
 
 def history(structure: Structure, removed: np.ndarray) -> History:
@@ -34,6 +40,7 @@ def history(structure: Structure, removed: np.ndarray) -> History:
                 {
                     "layer": place.layer,
                     "weight": place.name,
+                    "turn": place.turn,
                     "axis": place.axis,
                     "of": int(place.ids.size),
                     "removed": np.flatnonzero(here).tolist(),
@@ -67,15 +74,20 @@ def replay(model: keras.Model, done: History | str | os.PathLike) -> keras.Model
     model = admit(model)
     structure = read(model)
     by_name = {(p.layer, p.name, p.axis): p for p in structure.atoms.places}
+    by_turn = {(p.layer, p.turn, p.axis): p for p in structure.atoms.places}
     chosen = [np.empty(0, int)]
     for entry in entries:
-        place = by_name.get((entry["layer"], entry["weight"], entry["axis"]))
+        layer, turn, axis = entry["layer"], entry.get("turn"), entry["axis"]
+        place = by_turn.get((layer, turn, axis))
+        if turn is None or place is None or _bare(place.name) != _bare(entry["weight"]):
+            place = by_name.get((layer, entry["weight"], axis))
         if place is None or place.ids.size != entry["of"]:
             raise ValueError(
                 "The history was made for another model: it cuts the weight "
                 f"'{entry['layer']}/{entry['weight']}' of {entry['of']} channels, and the model "
                 f"has {'none of that name' if place is None else place.ids.size}. Take the history "
-                f"of this architecture. Received: axis {entry['axis']} of that weight"
+                f"of this architecture{_named_anew(layer, by_name)}. "
+                f"Received: axis {axis} of that weight"
             )
         ids = place.ids[entry["removed"]]
         atom = structure.atoms.of[ids[ids >= 0]]
@@ -97,6 +109,24 @@ def replay(model: keras.Model, done: History | str | os.PathLike) -> keras.Model
     small, surgeon = structure.without(removed)
     compile_like(model, small, surgeon.pairs, surgeon)
     return small
+
+
+def _bare(path: str) -> str:
+    """Return a path without the numbers that Keras puts behind names."""
+    return re.sub(r"_\d+(?=/|$)", "", path)
+
+
+def _named_anew(layer: str, known: Iterable[tuple]) -> str:
+    """Return what to do where a layer seems to have only another number behind its name."""
+    others = {path for path, *_ in known} - {layer}
+    near = sorted(path for path in others if _bare(path) == _bare(layer))
+    if layer in {path for path, *_ in known} or not near:
+        return ""
+    return (
+        f". Or do only names differ ('{layer}' there, '{near[0]}' here)? Keras numbers layers "
+        "without a name on through a session: give them names, or call "
+        "`keras.utils.clear_session()` before the model is built"
+    )
 
 
 def _entries(done: History | str | os.PathLike) -> History:
@@ -134,6 +164,7 @@ def _is_entry(entry: Any) -> bool:
         and isinstance(entry["layer"], str)
         and isinstance(entry["weight"], str)
         and isinstance(entry["axis"], int)
+        and isinstance(entry.get("turn"), (int, type(None)))
         and isinstance(removed, list)
         and all(isinstance(n, int) and 0 <= n < of for n in removed)
     )
