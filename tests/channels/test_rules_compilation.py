@@ -85,6 +85,15 @@ def test_slots_are_cut_like_their_weights(two_branches, scaled):
     assert np.isfinite(train_on.history["mae"]).all()
 
 
+def test_an_optimizer_without_a_step_brings_no_slots(two_branches):
+    two_branches.compile("adam", "mse")
+    two_branches.optimizer.build(two_branches.trainable_variables)  # as loading a file does
+    two_branches.optimizer.learning_rate = 0.25
+    small, _ = tfprune.shrink(two_branches, channels=0.3)
+    assert not small.optimizer.built
+    assert float(small.optimizer.learning_rate) == 0.25
+
+
 class Above(keras.metrics.Mean):
     """A metric that cannot be made again: its configuration lacks the limit."""
 

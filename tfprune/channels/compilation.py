@@ -46,7 +46,7 @@ def compile_like(model: keras.Model, small: keras.Model, pairs: Pairs, cutter: C
         )
         return
     old, new = _inner(model.optimizer), _inner(small.optimizer)
-    if old is not None and old.built:
+    if old is not None and old.built and not _is_new(model.optimizer):
         if not new.built:  # twice would give a scaled one more variables
             small.optimizer.build(small.trainable_variables)
         _copy_slots(model, small, pairs, cutter)
@@ -74,6 +74,18 @@ def _anew(given: Any) -> Any:
 
 def _inner(optimizer: Any) -> Any:
     return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def _is_new(optimizer: Any) -> bool:
+    """Tell whether an optimizer has taken no step, so that its slots hold nothing.
+
+    Loading a model that was never trained builds them, and they would be saved: twice its size.
+    """
+    # One that scales the loss or adds gradients up remembers something before its first step.
+    plain = _inner(optimizer) is optimizer and not getattr(
+        optimizer, "gradient_accumulation_steps", None
+    )
+    return plain and int(optimizer.iterations) == 0
 
 
 def _copy_slots(model: keras.Model, small: keras.Model, pairs: Pairs, cutter: Cutter) -> None:
