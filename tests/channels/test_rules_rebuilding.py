@@ -242,3 +242,20 @@ def test_an_optional_input_stays_optional():
     assert [one.name for one in small.layers] == [one.name for one in model.layers]
     alone = np.ones((1, 4), "float32")
     assert difference(answers(small, [alone, None]), answers(small, [alone, 0 * alone])) == 0
+
+
+class Remembering(keras.Model):
+    """A model with a weight of its own, as long as a layer is wide."""
+
+    def __init__(self, inputs, outputs, **kwargs):
+        super().__init__(inputs, outputs, **kwargs)
+        self.memory = self.add_weight(shape=(self.get_layer("a").units,), name="memory")
+
+
+def test_a_model_of_another_size_than_counted_is_told():
+    x = keras.Input((4,))
+    model = Remembering(x, layers.Dense(2)(layers.Dense(8, name="a")(x)))
+    assert model.count_params() == 8 * 4 + 8 + 8 * 2 + 2 + 8
+    # Counted is 4 * 4 + 4 + 4 * 2 + 2 and the whole memory of 8, which is built with 4.
+    with pytest.raises(RuntimeError, match=r"have 38 parameters.*with 34.*memory'.*Received"):
+        tfprune.shrink(model, channels=0.5)

@@ -48,9 +48,29 @@ class Structure:
         return (place.ids >= 0) & (self.atoms.of[place.ids] >= 0)
 
     def without(self, removed: np.ndarray) -> tuple[keras.Model, Surgeon]:
-        """Return the model without some atoms, and what made it."""
+        """Return the model without some atoms, and what made it.
+
+        Raises:
+            ValueError: layers share a weight that each would get for itself.
+            RuntimeError: what was built is not as large as the cost says.
+        """
         surgeon = Surgeon(self.model, self.trace, self.atoms, removed)
-        return surgeon.build(), surgeon
+        small = surgeon.build()
+        wanted, found = self.cost.params(removed), small.count_params()
+        if found != wanted:
+            raise RuntimeError(
+                f"The smaller model should have {wanted:,} parameters and was built with "
+                f"{found:,}: {', '.join(self._strange(small, surgeon)) or 'weights counted twice'} "
+                "were not made by cutting a weight of the model. A rule is wrong, or what a class "
+                f"makes for itself. Received: the model '{self.model.name}'"
+            )
+        return small, surgeon
+
+    def _strange(self, small: keras.Model, surgeon: Surgeon) -> list[str]:
+        """Return the paths of weights on either side that have no counterpart."""
+        met = {id(variable) for pair in surgeon.pairs for variable in pair}
+        left = [v for v in (*self.model.weights, *small.weights) if id(v) not in met]
+        return list(dict.fromkeys(f"'{v.path}'" for v in left))
 
 
 def read(model: Any) -> Structure:
