@@ -102,7 +102,7 @@ class LatencySearch:
             raise ImpossibleTarget(
                 f"`latency_ms={self._limit:g}` cannot be met: the fastest reached is "
                 f"{fastest:.3f} ms, and the model as it is takes {self.before:.3f} ms on this "
-                f"machine; {self._choice.most(order)} Raise `max_ratio`, or ask for less."
+                f"machine; {self._choice.most(order)} {self._choice.advice()}"
             )
         slow, self._size, self.after = 0, SIZES, fastest
         while self._size - slow > 1:

@@ -154,3 +154,18 @@ def test_a_fraction_that_each_cannot_lose(ratio, limits, message):
 def test_a_fraction_that_each_can_lose(ratio, limits, left):
     small, _ = tfprune.shrink(two_layers(), channels=ratio, scope="local", **limits)
     assert (small.get_layer("a").units, small.get_layer("b").units) == left
+
+
+@pytest.mark.parametrize(
+    ("options", "held"),
+    [  # of 10 + 40; 9 + 36 may go by the limits as they come
+        ({"ignore": ["b"]}, r"`layers` and `ignore` 40\. Loosen `layers` and"),
+        ({"layers": ["b"]}, r"`layers` and `ignore` 10, `max_ratio` 3\. Loosen `layers` and"),
+        ({"min_channels": 9}, r"`min_channels` 13\. Loosen `min_channels`, or"),
+        ({"round_to": 9}, r"`round_to` 13\. Loosen `round_to`, or"),
+        ({"max_ratio": 0.5}, r"`max_ratio` 23\. Loosen `max_ratio`, or"),
+    ],
+)
+def test_the_argument_that_keeps_channels_is_named(options, held):
+    with pytest.raises(tfprune.ImpossibleTarget, match="kept by arguments: " + held):
+        tfprune.shrink(two_layers(), macs=0.001, **options)

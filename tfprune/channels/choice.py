@@ -67,8 +67,36 @@ class Choice:
             f"{left.size / max(self.read.atoms.count, 1):.1%} of the channels can be removed, "
             f"which leaves {cost.macs(left) / max(cost.macs(NOTHING), 1):.1%} of the MACs and "
             f"{cost.params(left) / max(cost.params(NOTHING), 1):.1%} of the parameters. "
-            f"What must stay: {frozen or 'nothing'}."
+            f"What must stay: {frozen or 'nothing'}.{self._by_arguments()}"
         )
+
+    def advice(self) -> str:
+        """Return, in a sentence, what to change where more is asked for than can be removed."""
+        held = next(iter(self._held()), None)
+        return f"Loosen {held}, or ask for less." if held else "Ask for less."
+
+    def _held(self) -> dict[str, int]:
+        """Return how many channels each argument of the caller's keeps, the most first.
+
+        A limit keeps those that could go without it, all other arguments as they are.
+        """
+        atoms, limits = self.read.atoms, self.limits
+        found = {"`layers` and `ignore`": int((~self.may_go).sum())}
+
+        def free(limits: Limits) -> int:
+            # With scores of 0, since how many may go does not depend on which come first.
+            zeros = np.zeros(atoms.count)
+            return selection.order(atoms, zeros, self.may_go, self.scope, limits).atoms.size
+
+        now = free(limits)
+        for name, loose in (("max_ratio", 1.0), ("min_channels", 1), ("round_to", 1)):
+            changed = dataclasses.replace(limits, **{name: loose})
+            found[f"`{name}`"] = free(changed) - now
+        return dict(sorted(((n, c) for n, c in found.items() if c > 0), key=lambda one: -one[1]))
+
+    def _by_arguments(self) -> str:
+        held = [f"{name} {count}" for name, count in self._held().items()]
+        return f" Channels kept by arguments: {', '.join(held)}." if held else ""
 
     def _meets(self, goal: Target, part: float) -> Callable[[np.ndarray], bool]:
         cost = self.read.cost
@@ -96,9 +124,7 @@ class Choice:
         return found
 
     def _impossible(self, goal: Target, order: Order) -> ImpossibleTarget:
-        return ImpossibleTarget(
-            f"`{goal}` cannot be met: {self.most(order)} Raise `max_ratio`, or ask for less."
-        )
+        return ImpossibleTarget(f"`{goal}` cannot be met: {self.most(order)} {self.advice()}")
 
     def _by_layer(self, goal: Target, part: float, scores: np.ndarray) -> np.ndarray:
         """Return the least important atoms of each named layer, as many as its ratio says."""
