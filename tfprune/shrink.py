@@ -106,6 +106,11 @@ def shrink(
     _require("scope", scope, ("global", "local"))
     steps = _whole("steps", steps)
     scoring.check(importance, data)
+    if tell is not None and not callable(tell):
+        raise TypeError(
+            "`tell` is a function that is called with a line of text, such as `print`. "
+            f"Received: tell={tell!r} (of type {type(tell).__name__})"
+        )
     model = admit(model)
     if goal.kind == "latency_ms":
         latency_target.require_fixed(model)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import tfprune
-from channels.layer_scores import layer_scores, set_weights
+from channels.layer_scores import layer_scores, set_weights, two_dense
 
 layers = keras.layers
 R = np.sqrt
@@ -136,3 +136,20 @@ def test_the_report_names_the_function(chain):
     _, report = tfprune.shrink(chain, channels=0.4, importance=largest)
     assert report.importance == "largest"
     assert report.history[0]["removed"] == [0]
+
+
+@pytest.mark.parametrize("kind", [complex, str])
+def test_scores_that_are_no_real_numbers(kind):
+    with pytest.raises(TypeError, match=r"real number for each channel\. Received.*for 'first/ker"):
+        tfprune.shrink(two_dense(), channels=0.3, importance=lambda w: w.sum(1).astype(kind))
+
+
+@pytest.mark.parametrize("seed", ["a", -1, 1.5, None])
+def test_a_seed_that_is_no_whole_number(seed):
+    with pytest.raises(ValueError, match=r"`seed` is a whole number.*Received: seed="):
+        tfprune.shrink(two_dense(), channels=0.3, importance="random", seed=seed)
+
+
+def test_tell_that_is_no_function():
+    with pytest.raises(TypeError, match=r"`tell` is a function.*Received: tell=3"):
+        tfprune.shrink(two_dense(), channels=0.3, tell=3)

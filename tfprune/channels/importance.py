@@ -80,7 +80,13 @@ def random(atoms: Atoms, seed: int) -> np.ndarray:
 def by_position(place: Place, score: Score) -> np.ndarray:
     """Return the score of each position along a place's axis."""
     weights = np.moveaxis(values(place.variable), place.axis, 0)
-    found = np.asarray(score(weights.reshape(weights.shape[0], -1)), float)
+    found = np.asarray(score(weights.reshape(weights.shape[0], -1)))
+    if found.dtype.kind in "cUS":  # complex, text: numpy would drop a part, or read numbers
+        raise TypeError(
+            "An importance function returns a real number for each channel. "
+            f"Received: an array of {found.dtype} for '{place.layer}/{place.name}'"
+        )
+    found = found.astype(float)
     if found.shape != (weights.shape[0],):
         raise ValueError(
             "An importance function gets an array (channels, values of each) and returns a score "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -43,7 +44,12 @@ class Scorer:
         self, importance: Importance, model: keras.Model, data: Any = None, seed: int = 0
     ) -> None:
         check(importance, data)
-        self._importance, self._model, self._seed = importance, model, seed
+        if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
+            raise ValueError(
+                "`seed` is a whole number, 0 or more, from which `importance='random'` starts. "
+                f"Received: seed={seed!r}"
+            )
+        self._importance, self._model, self._seed = importance, model, int(seed)
         self.name = (
             importance
             if isinstance(importance, str)
