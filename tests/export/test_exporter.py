@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import warnings
 
 import keras
 import numpy as np
@@ -465,3 +466,17 @@ def test_batch_normalization_that_blows_rounding_up(tmp_path, kit, quantize):
 
 def test_batch_normalization_of_channels_that_vary_is_not_suspected(cnn):
     assert norms.suspicion(cnn) == ""
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_model_without_a_weight_left_is_noted(tmp_path, left):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    kernel = np.zeros((4, 3))
+    kernel.flat[:left] = 1
+    model.layers[0].kernel.assign(kernel)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = export_tflite(model, tmp_path / "a.tflite")
+    told = [str(one.message) for one in caught if "every weight is zero" in str(one.message)]
+    assert len(told) == (left == 0)
+    assert any("every weight is zero" in note for note in result.notes) == (left == 0)

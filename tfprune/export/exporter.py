@@ -154,7 +154,7 @@ def export_tflite(
         )
 
     write_whole(target, write_and_verify, overwrite)
-    doubts = verify.doubts(quantize, found["checks"])
+    doubts = (*_emptied(rows), *verify.doubts(quantize, found["checks"]))
     for doubt in doubts:
         warnings.warn(f"{path}: {doubt}", stacklevel=2)
     return ExportResult(
@@ -311,6 +311,16 @@ def _notes(
     if absent:
         notes.append(f"computed away by the converter: {', '.join(absent)}")
     return tuple(notes)
+
+
+def _emptied(rows: list[ExportedWeight]) -> list[str]:
+    """Return a doubt about a model without a weight left: it passes every comparison."""
+    if not rows or any(row.zeros < row.size for row in rows):
+        return []
+    return [
+        "every weight is zero, so that the file answers nearly the same to every input. Load the "
+        "trained weights before the export, or prune less"
+    ]
 
 
 def _versions() -> dict[str, str]:
