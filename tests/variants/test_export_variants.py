@@ -88,6 +88,8 @@ def test_it_prints_every_variant_and_marks_the_best(whole):
     assert max(map(len, lines)) <= 100
     text = " ".join(str(result).split())
     assert f"best (size): {result.best}." in text
+    assert "size: what the installed app keeps on the device" in text
+    assert "gzip: about what the app's download grows by" in text
     assert "Sparse kernels" in text or "sparse kernels" in text
 
 

@@ -110,6 +110,9 @@ class VariantsResult(Result):
         found = [f"best ({self.objective}): {self.best or 'none'}. {self.choice}"]
         if self.baseline is not None:
             found.append(f"accuracy: {self.metric} on {self.eval_samples:,} samples")
+        if any(row.file_bytes is not None for row in self.rows):
+            found.append("size: what the installed app keeps on the device and maps into memory")
+            found.append("gzip: about what the app's download grows by")
         found += self.conditions
         told: dict[tuple[str, str], list[str]] = {}
         for row in self.rows:
