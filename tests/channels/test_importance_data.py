@@ -219,3 +219,20 @@ def test_a_model_that_remembers_is_as_it_was(importance):
     assert all(np.any(state) for state in before)
     np.testing.assert_array_equal([np.array(state) for state in states], before)
     assert small.count_params() < model.count_params()
+
+
+@pytest.mark.parametrize(
+    ("loss", "labels"),
+    [
+        ("sparse_categorical_crossentropy", np.eye(2, dtype="float32")),
+        ("sparse_categorical_crossentropy", np.array([0, 7])),
+        ("mse", np.full((2, 2), np.nan, "float32")),
+        ("categorical_crossentropy", np.zeros((2, 5), "float32")),
+    ],
+)
+def test_labels_that_do_not_fit_the_loss(loss, labels):
+    model = two_dense()
+    model.compile("sgd", loss)
+    message = rf"compiled loss '{loss}'.*labels in `data`.*Received: .* labels of shape \(2,"
+    with pytest.raises(ValueError, match=message):
+        tfprune.shrink(model, channels=0.3, importance="taylor", data=(X, labels))

@@ -126,7 +126,11 @@ def _loss(model: keras.Model, compiled: keras.Model, inputs: Any, labels: Any, w
     """Return the loss on labels; penalties of weights and activations are taken out of it."""
     outputs = model(inputs, training=False)
     given = {"x": inputs, "y": labels, "y_pred": outputs, "sample_weight": weights}
-    total: Any = compiled.compute_loss(**given)
+    try:
+        total: Any = compiled.compute_loss(**given)
+    except _refusals() as error:
+        first = [*str(error).strip().splitlines(), type(error).__name__][0]
+        raise _unfit(compiled, labels, first[:200]) from error
     for penalty in compiled.losses:
         total = total - ops.sum(penalty)
     return total
@@ -134,7 +138,39 @@ def _loss(model: keras.Model, compiled: keras.Model, inputs: Any, labels: Any, w
 
 def _make_loss(model: keras.Model, compiled: keras.Model, batch: Any) -> None:
     """Have Keras make what a loss needs at its first call; that cannot be done in a scope."""
-    _loss(model, compiled, _inputs(model, batch.inputs), batch.labels, batch.weights)
+    given = _inputs(model, batch.inputs), batch.labels, batch.weights
+    total: Any = ops.convert_to_numpy(_loss(model, compiled, *given))
+    if np.isnan(total).any():  # infinite: the model overflows, as its scores will tell
+        raise _unfit(compiled, batch.labels, "it is NaN")
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """Return what a loss raises, on each backend, for labels that are not its own."""
+    known = (ValueError, TypeError, IndexError, RuntimeError)
+    if keras.backend.backend() != "tensorflow":
+        return known
+    import tensorflow as tf
+
+    return (*known, tf.errors.InvalidArgumentError)
+
+
+def _unfit(compiled: keras.Model, labels: Any, found: str) -> ValueError:
+    """Return the error for labels on which the compiled loss gives no number."""
+
+    def told(value: Any) -> str:
+        shape, kind = tuple(getattr(value, "shape", ())), getattr(value, "dtype", type(value))
+        return f"{kind} labels of shape {shape}"
+
+    loss = getattr(compiled, "loss", None)
+    name = loss if isinstance(loss, (str, dict, list)) else getattr(loss, "name", None)
+    name = name or getattr(loss, "__name__", type(loss).__name__)
+    each = "; ".join(map(told, tree.flatten(labels)))
+    return ValueError(
+        f"The compiled loss {name!r} gives no number for the labels in `data` ({found}). "
+        "`importance='taylor'` takes labels as `fit` does: class numbers from 0 for a sparse loss, "
+        "one-hot rows for a categorical one, none of them NaN; or what the model predicts is NaN. "
+        f"Received: {each}"
+    )
 
 
 def _inputs(model: keras.Model, arrays: list[np.ndarray]) -> Any:
