@@ -9,8 +9,9 @@ import tfprune
 from channels.checks import answers, difference, inputs_for, randomise
 from channels.gate import cut_is_mask
 from channels.graphs.cases import frozen_in
+from tfprune.channels.cost import Cost
 from tfprune.channels.rules import table
-from tfprune.channels.structure import read
+from tfprune.channels.structure import NOTHING, read
 
 
 def relu(x):
@@ -252,10 +253,48 @@ class Remembering(keras.Model):
         self.memory = self.add_weight(shape=(self.get_layer("a").units,), name="memory")
 
 
-def test_a_model_of_another_size_than_counted_is_told():
+class Counting(keras.Model):
+    """A model with a weight of its own."""
+
+    def __init__(self, inputs, outputs, **kwargs):
+        super().__init__(inputs, outputs, **kwargs)
+        self.count = self.add_weight(shape=(3,), initializer="zeros", name="count")
+
+
+def small_network(kind):
     x = keras.Input((4,))
-    model = Remembering(x, layers.Dense(2)(layers.Dense(8, name="a")(x)))
-    assert model.count_params() == 8 * 4 + 8 + 8 * 2 + 2 + 8
-    # Counted is 4 * 4 + 4 + 4 * 2 + 2 and the whole memory of 8, which is built with 4.
-    with pytest.raises(RuntimeError, match=r"have 38 parameters.*with 34.*memory'.*Received"):
-        tfprune.shrink(model, channels=0.5)
+    return kind(x, layers.Dense(2)(layers.Dense(8, name="a")(x)))
+
+
+def test_weights_that_a_models_class_makes_go_along():
+    model = small_network(Counting)
+    model.count.assign([1.0, 2.0, 3.0])
+    small, report = tfprune.shrink(model, channels=0.5)
+    assert isinstance(small, Counting)
+    np.testing.assert_array_equal(small.count, [1.0, 2.0, 3.0])
+    assert report.params_after == small.count_params() == 4 * 4 + 4 + 4 * 2 + 2 + 3
+
+
+def test_weights_of_a_class_that_is_lost_are_not_missed():
+    class Lost(Counting):
+        def __init__(self, *args, depth, **kwargs):
+            super().__init__(*args, **kwargs)
+
+    model = small_network(lambda x, y: Lost(x, y, depth=1))
+    with pytest.warns(UserWarning, match=r"is a plain `keras.Model`: Lost is none"):
+        small, _ = tfprune.shrink(model, channels=0.5)
+    assert small.count_params() == 4 * 4 + 4 + 4 * 2 + 2
+
+
+def test_weights_of_a_class_that_depend_on_a_layer_are_refused():
+    with pytest.raises(
+        ValueError, match=r"weights of its own.*Received: \[\(8,\)\] and \[\(4,\)\]"
+    ):
+        tfprune.shrink(small_network(Remembering), channels=0.5)
+
+
+def test_a_model_of_another_size_than_counted_is_told(monkeypatch):
+    monkeypatch.setattr(Cost, "params", lambda self, removed: 38)
+    structure = read(small_network(keras.Model))
+    with pytest.raises(RuntimeError, match=r"have 38 parameters.*with 58.*Received"):
+        structure.without(NOTHING)

@@ -56,7 +56,8 @@ class Structure:
         """
         surgeon = Surgeon(self.model, self.trace, self.atoms, removed)
         small = surgeon.build()
-        wanted, found = self.cost.params(removed), small.count_params()
+        dropped = sum(int(np.prod(v.shape)) for v in surgeon.dropped)
+        wanted, found = self.cost.params(removed) - dropped, small.count_params()
         if found != wanted:
             raise RuntimeError(
                 f"The smaller model should have {wanted:,} parameters and was built with "

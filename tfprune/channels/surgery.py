@@ -45,6 +45,8 @@ class Surgeon:
         self._shared = sharing.held_by_several(trace)
         self.pairs: list[tuple[Any, Any]] = []
         """(variable of the model, variable of the smaller one), once `build` is done."""
+        self.dropped: list[Any] = []
+        """Variables of classes of models that plain models take the place of, with a warning."""
 
     def build(self) -> keras.Model:
         """Return the smaller model, with its weights."""
@@ -59,7 +61,10 @@ class Surgeon:
                 new.trainable = old.trainable
         sharing.require_kept(self._trace, self._made)
         for old, new in pairs:
-            self._copy_weights(old, new)
+            if is_graph(old):
+                self._copy_own_weights(old, new)
+            else:
+                self._copy_weights(old, new)
         return small
 
     def positions(self, variable: Any, axis: int) -> np.ndarray | None:
@@ -191,8 +196,26 @@ class Surgeon:
 
     # -- Weights ---------------------------------------------------------------------------------
 
+    def _copy_own_weights(self, old: keras.Model, new: keras.Model) -> None:
+        """Copy the weights that the class of a model makes for itself, beside its layers'."""
+        befores, afters = _own_weights(old), _own_weights(new)
+        if not afters:
+            self.dropped += befores
+            return
+        if [tuple(v.shape) for v in befores] != [tuple(v.shape) for v in afters]:
+            raise ValueError(
+                f"The class of the model '{old.name}' makes weights of its own, and rebuilt "
+                "smaller it makes others: their shapes may depend on the layers. Make them in a "
+                "layer, or shrink a plain `keras.Model(model.inputs, model.outputs)`. Received: "
+                f"{[tuple(v.shape) for v in befores]} and {[tuple(v.shape) for v in afters]}"
+            )
+        for before, after in zip(befores, afters, strict=True):
+            if before is not after:  # of a model that both hold, a teacher
+                after.assign(before)
+                self.pairs.append((before, after))
+
     def _copy_weights(self, old: Any, new: Any) -> None:
-        if not isinstance(old, keras.layers.Layer) or is_graph(old) or old is new:
+        if not isinstance(old, keras.layers.Layer) or old is new:
             return
         rule = rules.find(old)
         factors = rule.factors(old, self._count) if rule and rule.factors else []
@@ -211,6 +234,11 @@ class Surgeon:
             self.pairs.append((before, after))
         if hasattr(new, "finalize_state") and old.built:
             new.finalize_state()
+
+
+def _own_weights(model: keras.Model) -> list[Any]:
+    inside = {id(variable) for layer in model.layers for variable in layer.variables}
+    return [variable for variable in model.weights if id(variable) not in inside]
 
 
 def _mapped(change: Callable[[Any], Any], structure: Any) -> Any:

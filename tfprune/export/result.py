@@ -123,27 +123,20 @@ class ExportResult(Result):
             expand=False,
         )
         table.add_column("weight", overflow="fold")
-        table.add_column("shape")
-        table.add_column("dtype")
-        table.add_column("size", justify="right")
-        table.add_column("zeros", justify="right")
-        table.add_column("sparsity", justify="right")
-        table.add_column("bytes", justify="right")
-        table.add_column("stored")
+        table.add_column("shape", no_wrap=True)
+        table.add_column("dtype", no_wrap=True)
+        table.add_column("zeros", justify="right", no_wrap=True)
+        table.add_column("bytes", justify="right", no_wrap=True)
+        table.add_column("stored", overflow="fold")
         for weight in self.weights:
             shape = "x".join(map(str, weight.shape))
-            counts = (f"{weight.size:,}", f"{weight.zeros:,}", f"{weight.sparsity:.1%}")
             how = ("sparse: " if weight.encoded else "dense: ") + weight.reason
-            table.add_row(
-                weight.name, shape, weight.dtype, *counts, f"{weight.stored_bytes:,}", how
-            )
+            numbers = f"{weight.sparsity:.1%}", f"{weight.stored_bytes:,}"
+            table.add_row(weight.name, shape, weight.dtype, *numbers, how)
         if len(self.weights) != 1:
-            size = sum(weight.size for weight in self.weights)
-            zeros = sum(weight.zeros for weight in self.weights)
-            table.add_section()
             stored = sum(weight.stored_bytes for weight in self.weights)
-            counts = (f"{size:,}", f"{zeros:,}", f"{self.sparsity:.1%}", f"{stored:,}")
-            table.add_row("all weights", "", "", *counts, "")
+            table.add_section()
+            table.add_row("all weights", "", "", f"{self.sparsity:.1%}", f"{stored:,}", "")
         return table
 
     def lines(self) -> list[str]:
