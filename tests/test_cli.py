@@ -200,12 +200,12 @@ def test_every_example_of_the_help_texts_can_be_run(monkeypatch, tmp_path):
 
 
 def test_examples_name_files_that_a_quickstart_writes():
-    from tfprune import quickstart
+    from tfprune import quickstart_folder
 
     paths = [pathlib.Path(word) for words in examples() for word in words]
     named = [path.name for path in paths if path.parent.name == "tfprune-quickstart"]
     assert named
-    assert set(named) <= set(quickstart._FILES)
+    assert set(named) <= set(quickstart_folder.FILES)
 
 
 @pytest.mark.parametrize("command", cli.app.registered_commands, ids=lambda c: c.callback.__name__)

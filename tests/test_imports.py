@@ -81,7 +81,7 @@ HOUSE = (
     ),
     ("latency_target", "reconstruction", "sensitivity", "doctor"),
     ("variants", "shrink", "allocate"),
-    ("search",),
+    ("search", "quickstart_folder"),
     ("quickstart", "console", "reporting"),
     ("channel_commands",),
     (

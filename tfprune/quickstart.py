@@ -7,13 +7,10 @@ layer, nothing on the output.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import os
 import pathlib
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -28,15 +25,18 @@ from tfprune import datasets
 from tfprune.benchmarking import BenchmarkFailure
 from tfprune.comparison import QuickstartResult, Variant
 from tfprune.files import write_whole
+from tfprune.quickstart_folder import (
+    FORMATS,
+    TFLITE_FILES,
+    checked_folder,
+    made_folder,
+    room,
+    told_of_full_disk,
+)
 
 _MEASURED = 2000  # test images at most for each file: ten thousand take LiteRT minutes
 _CALIBRATION = 200  # training images that the ranges of int8 are taken from
 _FIGURES = ("median_ms", "peak_memory_bytes", "energy_mj")
-_FORMATS = {"float32": None, "float16": "float16", "dynamic": "dynamic", "int8": "int8"}
-_TFLITE_FILES = ("dense-float32.tflite", *(f"pruned-{name}.tflite" for name in _FORMATS))
-# Those of `tfprune report` are about a run, and go when it goes.
-_FILES = ("model.keras", *_TFLITE_FILES, "report.json", "report.html", "report.md")
-_ROOM = ".quickstart-"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,22 +171,18 @@ def quickstart(
         ValueError, FileNotFoundError, OSError: see `tfprune.datasets.load`.
     """
     started = time.perf_counter()
-    folder = _checked_folder(out, overwrite)
+    folder = checked_folder(out, overwrite)
     data = datasets.load(dataset, data_dir)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unusable(out, error) from None
     recipe = recipe or RECIPES[dataset]
     keras.utils.set_random_seed(seed)
     epoch = math.ceil(len(data.x_train) / recipe.batch)  # in steps
     steps = {
         "train dense": recipe.dense_epochs * epoch,
         "prune": recipe.pruned_epochs * epoch,
-        "export": len(_TFLITE_FILES),
+        "export": len(TFLITE_FILES),
         "measure": 1,
     }
-    with _told_of_full_disk(out), _room(folder) as room, _progress() as progress:
+    with told_of_full_disk(out), room(made_folder(folder)) as inside, _progress() as progress:
         bars = {
             name: progress.add_task(name, total=total, start=False, note="")
             for name, total in steps.items()
@@ -199,21 +195,21 @@ def quickstart(
         wrapped = tfprune.prune(dense, pruning_rules(steps["prune"]))
         callbacks = [
             tfprune.UpdatePruningStep(),
-            tfprune.PruningSummaries(str(room / "logs")),
+            tfprune.PruningSummaries(str(inside / "logs")),
             _Advance(progress, bars["prune"]),
         ]
         train(wrapped, data, recipe.pruned_epochs, recipe.batch, 5e-4, callbacks)
         layers = tfprune.summary(wrapped).rows
         pruned = tfprune.strip_pruning(wrapped)
 
-        write_whole(room / "model.keras", lambda path: pruned.save(path), overwrite=True)
+        write_whole(inside / "model.keras", lambda path: pruned.save(path), overwrite=True)
         variants = []
         progress.start_task(bars["export"])
-        for variant in _export_all(dense, pruned, data, room):
+        for variant in _export_all(dense, pruned, data, inside):
             variants.append(variant)
             progress.update(bars["export"], advance=1, note=variant.file)
         progress.start_task(bars["measure"])
-        variants, conditions, energy = _measured(variants, room)
+        variants, conditions, energy = _measured(variants, inside)
         progress.update(bars["measure"], advance=1, note="latency and memory")
         result = QuickstartResult(
             str(out),
@@ -229,7 +225,7 @@ def quickstart(
             conditions,
             energy,
         )
-        result.to_json(room / "report.json", overwrite=True)
+        result.to_json(inside / "report.json", overwrite=True)
     return result
 
 
@@ -238,8 +234,9 @@ def _export_all(
 ) -> Iterator[Variant]:
     """Export the dense model and every form of the pruned one, and measure each file."""
     samples = data.x_train[datasets.spaced(len(data.x_train), _CALIBRATION)]
-    yield _export(dense, folder / _TFLITE_FILES[0], "dense float32", data)
-    for file, (name, quantize) in zip(_TFLITE_FILES[1:], _FORMATS.items(), strict=True):
+    yield _export(dense, folder / TFLITE_FILES[0], "dense float32", data)
+    for file, name in zip(TFLITE_FILES[1:], FORMATS, strict=True):
+        quantize = None if name == "float32" else name
         calibration = {"representative_data": samples} if quantize == "int8" else {}
         yield _export(
             pruned, folder / file, f"pruned {name}", data, quantize=quantize, **calibration
@@ -279,88 +276,6 @@ def _measured(
     ]
     notes = (result.cpu.statement(), f"Processor: {result.cpu}.", *result.notes)
     return measured, notes, result.energy
-
-
-def _checked_folder(out: str | os.PathLike, overwrite: bool) -> pathlib.Path:
-    """Return the folder, which need not exist yet; refuse one that holds what must not be lost."""
-    folder = pathlib.Path(out).expanduser()
-    try:
-        present = sorted(folder.iterdir()) if folder.is_dir() else []
-        exists = folder.exists()
-    except OSError as error:
-        raise _unusable(out, error) from None
-    if exists and not folder.is_dir():
-        raise FileExistsError(
-            f"The results need a folder, and this is a file; choose another name. "
-            f"Received: out={str(out)!r}"
-        )
-    present = [path for path in present if not path.name.startswith(".")]
-    foreign = [path.name for path in present if not _is_ours(path)]
-    if foreign:
-        raise FileExistsError(
-            f"The folder holds what a quickstart did not write ({', '.join(foreign[:4])}), and "
-            f"nothing was touched; choose a new or an empty one. Received: out={str(out)!r}"
-        )
-    if present and not overwrite:
-        raise FileExistsError(
-            "The folder holds an earlier quickstart; pass overwrite=True (--overwrite) to replace "
-            f"it, or choose another one. Received: out={str(out)!r}"
-        )
-    return folder
-
-
-def _unusable(out: str | os.PathLike, error: OSError) -> OSError:
-    return OSError(
-        f"The folder for the results cannot be made or read ({error.strerror}); choose "
-        f"another one. Received: out={str(out)!r}"
-    )
-
-
-@contextlib.contextmanager
-def _told_of_full_disk(out: str | os.PathLike) -> Iterator[None]:
-    """Say in words what TensorFlow, which writes the logs, tells of a disk without room."""
-    import tensorflow as tf
-
-    try:
-        yield
-    except tf.errors.ResourceExhaustedError as error:
-        if "No space left on device" not in str(error):  # memory
-            raise
-        raise OSError(
-            "There is no room for the logs on the disk: make room, or choose a folder on another "
-            f"one. Received: out={str(out)!r}"
-        ) from None
-
-
-def _is_ours(path: pathlib.Path) -> bool:
-    if path.name == "logs" and path.is_dir() and not path.is_symlink():
-        files = [file for file in path.rglob("*") if not file.is_dir()]
-        return all(file.name.startswith("events.out.tfevents.") for file in files)
-    return path.name in _FILES
-
-
-@contextlib.contextmanager
-def _room(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Give a folder to write into, whose files are in `folder` afterwards.
-
-    What an earlier quickstart left there stays until all of the new one is written, and goes then:
-    TensorBoard would mix the logs of both.
-    """
-    for forgotten in folder.glob(f"{_ROOM}*"):  # of a run that was killed
-        shutil.rmtree(forgotten)
-    if not any((folder / name).exists() for name in (*_FILES, "logs")):
-        yield folder
-        return
-    with tempfile.TemporaryDirectory(prefix=_ROOM, dir=folder) as name:
-        room = pathlib.Path(name)
-        yield room
-        if (folder / "logs").exists():
-            shutil.rmtree(folder / "logs")
-        for name in _FILES:
-            if not (room / name).exists():
-                (folder / name).unlink(missing_ok=True)
-        for made in room.iterdir():
-            os.replace(made, folder / made.name)
 
 
 def _progress() -> Progress:
