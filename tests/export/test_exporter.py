@@ -332,6 +332,16 @@ def test_int8_calibrated_on_another_scale_is_refused(perceptron, tmp_path, bias,
     assert os.listdir(tmp_path) == []
 
 
+def test_int8_names_the_exponential_within_softplus(tmp_path):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((8,)), L.Dense(64), L.Activation("softplus"), L.Dense(4)])
+    model.layers[0].kernel.assign(6 * model.layers[0].kernel)  # softplus of up to 20
+    x = np.random.default_rng(0).normal(size=(100, 8))
+    with pytest.raises(ExportMismatch, match=r"EXP of '.*[Ss]oftplus.*' has int8 outputs"):
+        export_tflite(model, tmp_path / "a.tflite", "int8", representative_data=x)
+    assert os.listdir(tmp_path) == []
+
+
 def test_int8_that_follows_roughly_is_noted(perceptron, tmp_path):
     model, x = perceptron
     model.layers[-1].bias.assign(np.zeros(4))

@@ -258,6 +258,26 @@ def test_a_file_of_another_schema_version(tmp_path):
         tfprune.explain(path)
 
 
+def test_files_that_only_the_runtime_refuses(tmp_path):
+    from tfprune.export import rewriting
+
+    made = content(prune(plain(), {"first": 120, "second": 370}), tmp_path)
+    path = tmp_path / "refused.tflite"
+    end = made.index(b"main\0") + 4
+    path.write_bytes(made[:end] + b"x" + made[end + 1 :])  # a text without its end
+    found = tfprune.explain(path)
+    assert (found.verdict.kind, found.if_encoded) == ("wrong", None)
+    assert "not a valid Flatbuffer" in found.verdict.reason
+
+    model = rewriting.unpack(made)
+    model.operatorCodes[0].version = 99
+    path.write_bytes(rewriting.pack(model))
+    found = tfprune.explain(path)
+    assert found.verdict.kind == "wrong"
+    assert "version '99'" in found.verdict.reason
+    assert "newer than the runtime" in found.verdict.advice
+
+
 def test_a_missing_file_and_a_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist"):
         tfprune.explain(tmp_path / "no.tflite")

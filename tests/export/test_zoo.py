@@ -9,6 +9,7 @@ import functools
 import multiprocessing
 import os
 import pathlib
+import re
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -41,7 +42,12 @@ OPTIONS = {"sparse": "auto"}
 TOLERANCE = {None: 5e-5, "float16": 5e-3}
 # With random weights its outputs are small differences of large values, and rounding the weights
 # moves them by 5 %: the exporter refuses to call that right, and writes nothing.
-BEYOND_ROUNDING = {("float16", "efficientnet_v2_b0")}
+# The 255 steps of int8 cannot follow the exponential within softplus.
+BEYOND_ROUNDING = {
+    ("float16", "efficientnet_v2_b0"): "do not bear float16",
+    ("int8", "activation_softplus"): "EXP of .*Softplus",
+    ("int8", "activation_mish"): "EXP of .*Softplus",
+}
 APART = 0.25  # between runtimes by root mean square, where weights are int8
 EVERYTHING = os.environ.get("TFPRUNE_ZOO") == "all"
 CASES = [
@@ -158,7 +164,7 @@ def test_right_on_this_cpu(sweep, quantize, name):
         assert "no int8 kernel" in made.problem
         return
     if (quantize, name) in BEYOND_ROUNDING:
-        assert "do not bear float16" in made.problem
+        assert re.search(BEYOND_ROUNDING[quantize, name], made.problem)
         return
     assert made.problem is None, made.problem
     check(quantize, made.keras, made.default, made.plain)

@@ -10,6 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from tfprune.export import runtime
 from tfprune.export.graph import read_graphs
 from tfprune.export.sparse import decide
 from tfprune.export.xnnpack.verdict import DENSE, FAST, WRONG, Pointwise, Verdict, judge, pointwise
@@ -96,7 +97,7 @@ def explain(path: str | os.PathLike) -> Explanation:
 
     Three things can be: *fast*, *dense* (right, but no faster; the first reason and how to change
     the model), or *wrong* (it would give wrong results or not load; the operation at fault).
-    The file is read, not run.
+    The file is read, and opened by ai-edge-litert in a process beside this one, but not run.
 
     Args:
         path: of a `.tflite` file, from tfprune or elsewhere.
@@ -111,6 +112,7 @@ def explain(path: str | os.PathLike) -> Explanation:
         TypeError: `path` is not a path.
         FileNotFoundError: there is no such file.
         ValueError: not a `.tflite` file, or a damaged one.
+        ChildProcessError: the process with the runtime does not start.
 
     Source: XNNPACK's `src/subgraph.c`; `tfprune/export/README.md` has the rules.
     """
@@ -118,9 +120,14 @@ def explain(path: str | os.PathLike) -> Explanation:
     content = source.read_bytes()
     try:
         # What tables can hold and no converter writes is met while the graph is judged, too.
-        return flatbuffer.guarded(functools.partial(_explain, str(path)), content)
+        found = flatbuffer.guarded(functools.partial(_explain, str(path)), content)
     except ValueError as error:
         raise ValueError(f"Cannot explain {str(path)!r}: {error}") from error
+    # No runtime opens a file with custom operations without the app's kernels for them.
+    if found.verdict.kind == WRONG or found.custom:
+        return found
+    refused = runtime.interpreters().refusal(source)
+    return found if refused is None else dataclasses.replace(found, **_refused(refused))
 
 
 def _explain(path: str, content: bytes) -> Explanation:
@@ -143,6 +150,17 @@ def _explain(path: str, content: bytes) -> Explanation:
             now = Verdict(DENSE, "it has no weights")
     rows = tuple(row for graph in graphs for row in pointwise(graph))
     return Explanation(path, now, after, rows, encoded, tuple(custom))
+
+
+def _refused(why: str) -> dict[str, Verdict | None]:
+    """Return what is said of a file whose tables can be read, and that the runtime refuses."""
+    advice = (
+        "export the model again, or copy the file again if it was whole before; an operation that "
+        "is newer than the runtime needs `pip install --upgrade ai-edge-litert`, and an app with "
+        "a newer runtime"
+    )
+    return {"verdict": Verdict(WRONG, f"ai-edge-litert would not load it: {why}", advice),
+            "if_encoded": None}  # fmt: skip
 
 
 def _worst(verdicts: list[Verdict]) -> Verdict:

@@ -15,6 +15,7 @@ from tfprune import strip
 from tfprune.export import (
     calibration,
     elsewhere,
+    exponentials,
     metadata,
     naming,
     norms,
@@ -150,7 +151,7 @@ def export_tflite(
         except runtime.RuntimeFailure as error:
             raise verify.unusable(quantize, error) from error
         found["checks"], found["apart"] = verify.compare(
-            quantize, wanted, outputs, norms.suspicion(plain)
+            quantize, wanted, outputs, _suspicion(quantize, plain, content)
         )
 
     write_whole(target, write_and_verify, overwrite)
@@ -174,6 +175,11 @@ def export_tflite(
         notes=(*doubts, *notes),
         versions=_versions(),
     )
+
+
+def _suspicion(quantize: str | None, model: Any, content: bytes) -> str:
+    """Return what in the model may be the cause, should the outputs differ."""
+    return exponentials.suspicion(content) if quantize == "int8" else norms.suspicion(model)
 
 
 def _rows(

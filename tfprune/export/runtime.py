@@ -80,6 +80,21 @@ class Interpreters:
                 self._child.close()
             self._child = None
 
+    def refusal(self, path: str | os.PathLike) -> str | None:
+        """Return why the runtime does not open a file, None if it does.
+
+        It checks every offset in the file, and has a kernel of the right version for each
+        operation. Inputs need no sizes for that.
+
+        Raises:
+            ChildProcessError: the process does not start.
+        """
+        try:
+            self.start().ask({"do": "check", "path": os.path.abspath(path)}, SECONDS)
+        except ChildFailure as error:
+            return f"it {str(error).strip()}"
+        return None
+
     def run(self, path: str | os.PathLike, samples: list[Sample], runtime: str) -> list[Sample]:
         """Return the named outputs of a file for each sample; see `outputs`."""
         child = self.start()

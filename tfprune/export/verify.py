@@ -170,8 +170,8 @@ def compare(
         if quantize not in TOLERANCE and not row.unexplained <= REFUSED:
             raise ExportMismatch(
                 f"The {quantize} file answers nonsense on the runtime '{row.runtime}': "
-                f"{_explained(row)}, and at least half is expected. {_cause(quantize)} "
-                "Nothing was written."
+                f"{_explained(row)}, and at least half is expected. "
+                f"{suspicion or _cause(quantize)} Nothing was written."
             )
     if quantize not in TOLERANCE and not apart.rms_error <= DISAGREEMENT:
         raise ExportMismatch(

@@ -35,6 +35,14 @@ class Worker:
         self._runners[file] = interpreter.get_signature_runner(chosen)
         return {}
 
+    def check(self, path: str) -> dict[str, Any]:
+        """Open a file without preparing it to run; the runtime checks its bytes and operations."""
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+        plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        Interpreter(model_path=path, experimental_op_resolver_type=plain, num_threads=1)
+        return {}
+
     def run(self, file: int, inputs: dict[str, str], folder: str) -> dict[str, Any]:
         """Run a file once on arrays that lie in files; return where its outputs lie."""
         runner = self._runners[file]
@@ -62,7 +70,12 @@ def _prepare() -> Callable[[dict[str, Any]], dict[str, Any]]:
     import ai_edge_litert.interpreter  # noqa: F401 -- while the parent still converts
 
     worker = Worker()
-    asks = {"load": worker.load, "run": worker.run, "close": worker.close}
+    asks = {
+        "check": worker.check,
+        "load": worker.load,
+        "run": worker.run,
+        "close": worker.close,
+    }
 
     def reply(question: dict[str, Any]) -> dict[str, Any]:
         return asks[question.pop("do")](**question)
