@@ -1,9 +1,9 @@
 """tfmot itself: loaded only here, and its schedule and wrapper mended as far as they can be.
 
 Importing tfmot sets `TF_USE_LEGACY_KERAS` for the whole process and makes `tf.keras` legacy Keras
-by it, so both are kept as they were. Three of tfmot's faults are mended on the way: a schedule's
-first and last update always happen, a saved N:M model stays N:M, and a model that is built by its
-first training step can be pruned.
+by it, so both are kept as they were. Four of tfmot's faults are mended on the way: a schedule's
+first and last update always happen, a saved N:M model stays N:M, a model that is built by its
+first training step can be pruned, and several workers mask their weights without sending them.
 """
 
 from __future__ import annotations
@@ -95,6 +95,28 @@ def classes():
             config = {"schedule": self.schedule.get_config()}
             return {"class_name": "tfprune>LegacySchedule", "config": config}
 
+    class LocalMasking(tfmot.pruning_impl.Pruning):
+        """tfmot's masking, by each replica for itself: weights and masks are the same on all.
+
+        tfmot takes the mean over the replicas of every masked weight at every step, which sends
+        all weights to all workers and back.
+        """
+
+        def _weight_assign_objs(self):
+            replica = tf.distribute.get_replica_context()
+            if replica is None:
+                return super()._weight_assign_objs()
+
+            def mask_weight(weight, mask):
+                return weight.assign(tf.cast(tf.multiply(weight, mask), weight.dtype))
+
+            def update_all(distribution, pairs):
+                update = distribution.extended.update
+                return tf.group([update(w, mask_weight, args=(mask,)) for w, mask in pairs])
+
+            pairs = [(weight, mask) for weight, mask, _ in self._pruning_vars]
+            return [replica.merge_call(update_all, args=(pairs,))] if pairs else []
+
     @tf_keras.utils.register_keras_serializable(package="tfprune")
     class PruneLowMagnitude(tfmot.pruning_wrapper.PruneLowMagnitude):
         """tfmot's wrapper, which also saves its N:M pattern (tfmot's own forgets it)."""
@@ -115,6 +137,14 @@ def classes():
             if reason is not None:
                 raise decisions.refusal(self.layer, reason)
             super().build(input_shape)
+            self.pruning_obj = LocalMasking(
+                training_step_fn=lambda: self.pruning_step,
+                pruning_vars=self.pruning_vars,
+                pruning_schedule=self.pruning_schedule,
+                block_size=self.block_size,
+                sparsity_m_by_n=self.sparsity_m_by_n,
+                block_pooling_type=self.block_pooling_type,
+            )
 
         def get_config(self):
             return {**super().get_config(), "sparsity_m_by_n": self.sparsity_m_by_n}
