@@ -8,6 +8,7 @@ taken into account), in a loop of one's own one for each pair of batch hooks.
 from __future__ import annotations
 
 import numbers
+import threading
 import warnings
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from tfprune import agreement, forecast, optimizers, train_function
 from tfprune.family import require_family
+from tfprune.state_sync import after_each_sync, undo
 from tfprune.states import StepCounter
 from tfprune.strip import pruned_layers, shortfalls
 
@@ -99,9 +101,16 @@ class UpdatePruningStep(FamilyCallback):
         self._batches = 0
         self._epoch = 0
         self._open: int | None = None
+        self._calls = 0  # of the training function before the open batch
+        self._thread = threading.get_ident()
         self._recount = False
         self._iterations_at_begin: int | None = None
         self._forecast_warned = False
+
+    @property
+    def async_safe(self) -> bool:
+        """Whether Keras may start a step before it has told of the end of the last: under JAX."""
+        return keras.backend.backend() == "jax"
 
     def set_model(self, model: Any) -> None:
         """Take the model to look after, of either family."""
@@ -132,20 +141,30 @@ class UpdatePruningStep(FamilyCallback):
     def on_train_batch_begin(self, batch, logs=None):
         """Update the masks if the schedule asks for it before this step."""
         self._close()
-        self._open = batch
         self._find_layers()
         self._update()
+        self._open, self._calls = batch, train_function.calls(self._target)
 
     def on_train_batch_end(self, batch, logs=None):
         """Count the step, and update the masks if the schedule asks for it now."""
-        if self._open is None:
+        if self._open is None or self._told_beside():
             return
-        self._count(self._executed(batch))
+        self._count(self._executed())
         self._open = None
         self._find_layers()
         self._update()
-        if batch + 1 == (self.params or {}).get("steps") and not self._legacy:
+        steps = (self.params or {}).get("steps")
+        if steps and batch + 1 >= steps and not self._legacy:  # an execution may be shorter
             self._store_steps()  # at the end of an epoch others may copy the weights
+
+    def _on_state_sync(self):
+        """Do what is due after the last step of an epoch, before other callbacks look at it."""
+        if self._open is None or self._told_beside() or not self._ran():
+            return
+        self._close()
+        self._count_again()
+        self._update()
+        self._store_steps()
 
     def on_epoch_end(self, epoch=None, logs=None, batch=None):
         """Mask the weights again, so that a model saved now is sparse."""
@@ -159,6 +178,7 @@ class UpdatePruningStep(FamilyCallback):
 
     def on_train_end(self, logs=None):
         """Mask the weights once more, and say what was reached."""
+        undo(self._target)
         if not self._find_layers():
             self._counter.stop_waiting()
             warnings.warn(
@@ -186,7 +206,7 @@ class UpdatePruningStep(FamilyCallback):
     def _in_fit(self) -> bool:
         return "epochs" in (self.params or {})
 
-    def _executed(self, batch: int) -> int:
+    def _executed(self) -> int:
         """Return how many batches the training function ran between the two hooks."""
         size = getattr(self._target, "steps_per_execution", 1)
         if not self._in_fit() or not isinstance(size, int) or size == 1:
@@ -203,10 +223,21 @@ class UpdatePruningStep(FamilyCallback):
         self._counter.updates = self._batches // self._accumulation()
 
     def _close(self) -> None:
-        """Deal with a batch whose end was not announced."""
-        if self._open is not None and not self._in_fit():
-            self._count(1)  # the hook is not called, as in tfmot's guide
-        self._open = None  # in `fit` the data ran out, and the batch never came
+        """Deal with a batch whose end was not announced, or beside the training."""
+        if self._open is not None:
+            if not self._in_fit():
+                self._count(1)  # the hook is not called, as in tfmot's guide
+            elif self._ran():
+                self._count(self._executed())
+        self._open = None  # otherwise the data ran out, and the batch never came
+
+    def _told_beside(self) -> bool:
+        """Tell whether this is another thread than that of `fit`, which trains on meanwhile."""
+        return self._in_fit() and threading.get_ident() != self._thread
+
+    def _ran(self) -> bool:
+        """Tell whether the open batch was trained on."""
+        return train_function.calls(self._target) > self._calls
 
     def _iterations(self) -> int | None:
         iterations = getattr(getattr(self._target, "optimizer", None), "iterations", None)
@@ -260,6 +291,8 @@ class UpdatePruningStep(FamilyCallback):
             if not self._legacy:
                 self._trust()
                 self._note_iterations()
+                if self._in_fit():
+                    after_each_sync(self._target, self._on_state_sync)
             self._forecast()
         return self._layers
 

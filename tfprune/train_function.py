@@ -10,6 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 
+def calls(model: Any) -> int:
+    """Return how many calls of a model's training function came to their end since `refresh`."""
+    function = getattr(model, "train_function", None)
+    return function.calls if isinstance(function, _Guarded) else 0
+
+
 def refresh(model: Any, layers: list[Any]) -> None:
     """Have a model's training function traced again if it is not what its wrapped layers need.
 
@@ -35,15 +41,22 @@ def refresh(model: Any, layers: list[Any]) -> None:
 
 
 class _Guarded:
-    """A compiled training function that refuses to train wrapped layers without their callback."""
+    """A compiled training function that refuses to train wrapped layers without their callback.
+
+    Attributes:
+        calls: that came to their end.
+    """
 
     def __init__(self, function: Callable, layers: list[Any]):
         self._function = function
         self._layers = layers
+        self.calls = 0
 
     def __call__(self, *args: Any) -> Any:
         for layer in self._layers:
             layer.confirm_finished()
             if not layer.may_train():
                 layer.refuse_training()
-        return self._function(*args)
+        result = self._function(*args)
+        self.calls += 1
+        return result

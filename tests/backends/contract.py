@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import os
 import pathlib
+import threading
 import warnings
 
 import keras
@@ -182,6 +183,50 @@ def mean_squares():
     fit(pruned)
     kept = [v for v in pruned.optimizer.variables if v.name.endswith("kernel_velocity")]
     return [float(keras.ops.min(v.value)) for v in kept]
+
+
+class _Told(tfprune.UpdatePruningStep):
+    """Counts the batches whose end it is told of by another thread than the one that trains."""
+
+    beside = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.beside += threading.get_ident() != threading.main_thread().ident
+        super().on_train_batch_end(batch, logs)
+
+
+def told(watched, steps_per_execution=1, unknown=False):
+    """Return what a callback in front of ours sees after each of two epochs, and what is left.
+
+    Args:
+        watched: whether there is a callback which makes Keras tell of each batch at once.
+        steps_per_execution: of `compile`.
+        unknown: whether the data come from a generator, which tells nobody when it ends.
+    """
+    pruned = compiled(
+        tfprune.prune_low_magnitude(network(), tfprune.PolynomialDecay(0.1, 0.5, 0, 12, 1, 3)),
+        steps_per_execution=steps_per_execution,
+    )
+    seen, callback = [], _Told(verbose=False)
+
+    def look(epoch, logs):
+        first = wrappers(pruned)[0]
+        # Without a number of steps nothing tells that a step is the last, in front of our callback.
+        stored = None if unknown else int(first.pruning_step.numpy())
+        seen.append([digests(pruned), first.read_step(), stored])
+
+    callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=look), callback]
+    if watched:
+        callbacks.append(keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: 0))
+    x, y = data()
+    if unknown:
+        batches = ((x[i : i + 8], y[i : i + 8]) for _ in range(2) for i in range(0, 48, 8))
+        pruned.fit(batches, epochs=1, verbose=0, callbacks=callbacks)
+    else:
+        options = {"batch_size": 8, "epochs": 2, "shuffle": False, "verbose": 0}
+        pruned.fit(x[:48], y[:48], **options, callbacks=callbacks)
+    weights = [np.asarray(keras.ops.convert_to_numpy(w)).tolist() for w in pruned.weights]
+    return {"seen": seen, "weights": weights, "beside": callback.beside}
 
 
 def own_optimizer():
