@@ -110,7 +110,7 @@ class PruneForLatencyOnXNNPack(PruningPolicy):
         Raises:
             ValueError: sparse kernels would not run it, however many zeros it had.
         """
-        plain = _plain(model)
+        plain = strip.without_wrappers(model)
         graph = _graph(plain)
         _require_fast(plain, graph)
         counted = _counted_filters(graph)
@@ -168,10 +168,6 @@ def _require_fast(model: Any, graph: Graph) -> None:
             f"Zeros would not make the model '{model.name}' faster with XNNPACK: {verdict.reason}. "
             f"To change that, {verdict.advice}. Received: model={model.name!r}"
         )
-
-
-def _plain(model: Any) -> Any:
-    return strip.strip_pruning(model) if strip.pruned_layers(model) else model
 
 
 def _graph(model: Any) -> Graph:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from tfprune.layouts import Layout
 from tfprune.patterns import Block, Pattern
 from tfprune.placement import whole
 
+_PRUNED_WITH: weakref.WeakKeyDictionary[Any, list[dict[str, str]]] = weakref.WeakKeyDictionary()
 TOLERANCE = 0.005
 """A tie may leave a weight this far from its target."""
 
@@ -115,7 +117,33 @@ def strip_pruning(model: Any) -> Any:
             + ". Train longer with `UpdatePruningStep`, or shorten the schedule.",
             stacklevel=2,
         )
-    return room(kind).strip(model)
+    rules = pruned_with(model)
+    stripped = room(kind).strip(model)
+    _PRUNED_WITH[stripped] = rules
+    return stripped
+
+
+def without_wrappers(model: Any) -> Any:
+    """Return a model as it would be if it were stripped now, without a word on what it misses.
+
+    For looking at a model that is still to be trained. One without wrappers is returned itself.
+    """
+    return room(family(model) or "keras").strip(model) if pruned_layers(model) else model
+
+
+def pruned_with(model: Any) -> list[dict[str, str]]:
+    """Return for each layer its schedule and what its masks were chosen by.
+
+    A model that `strip_pruning` returned remembers it as long as it is in memory.
+    """
+    return [
+        {
+            "layer": str(layer.layer_name),
+            "schedule": repr(layer.pruning_schedule),
+            "pattern": str(layer.criterion),
+        }
+        for layer in pruned_layers(model)
+    ] or _PRUNED_WITH.get(model, [])
 
 
 def _held(model: Any) -> list[str]:

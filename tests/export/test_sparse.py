@@ -212,7 +212,8 @@ def test_what_sparse_may_be(tmp_path, given):
         tfprune.export_tflite(model, tmp_path / "a.tflite", sparse=given)
 
 
-def test_the_file_says_how_it_was_pruned(tmp_path):
+@pytest.mark.parametrize("strip", [False, True])
+def test_the_file_says_how_it_was_pruned(tmp_path, strip):
     model = keras.Sequential([keras.Input((8,)), layers.Dense(8, name="wide")])
     pruned = tfprune.prune_low_magnitude(
         model, tfprune.ConstantSparsity(0.5, 0), sparsity_m_by_n=(2, 4)
@@ -220,7 +221,7 @@ def test_the_file_says_how_it_was_pruned(tmp_path):
     pruned.compile("sgd", "mse")
     x = np.ones((4, 8), "float32")
     pruned.fit(x, x, verbose=0, callbacks=[tfprune.UpdatePruningStep()])
-    tfprune.export_tflite(pruned, tmp_path / "m.tflite")
+    tfprune.export_tflite(tfprune.strip_pruning(pruned) if strip else pruned, tmp_path / "m.tflite")
     found = tfprune.inspect_file(tmp_path / "m.tflite")
     assert found.metadata["version"] == tfprune.__version__
     assert found.metadata["sparsity"] == 0.5

@@ -185,6 +185,13 @@ def test_resuming_makes_a_changed_file_again(net, tmp_path, measured):
     assert again.rows == first.rows
 
 
+def test_resuming_with_fewer_variants_keeps_the_others(net, tmp_path, measured):
+    first = tfprune.export_variants(net, tmp_path, "float32,float16")
+    fewer = tfprune.export_variants(net, tmp_path, "float16", resume=True)
+    assert fewer.rows == first.rows
+    assert [row.name for row in recorded(tmp_path).result.rows] == ["float32", "float16"]
+
+
 def test_resuming_another_run_is_refused(net, x, y, tmp_path, measured):
     tfprune.export_variants(net, tmp_path, "float32", eval_data=(x, y))
     content = (tmp_path / "variants.json").read_bytes()

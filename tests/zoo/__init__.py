@@ -6,6 +6,7 @@ networks that look alike differ in one row of the rules.
 
 from zoo import (
     activations,
+    branches,
     decoders,
     entries,
     heads,
@@ -23,6 +24,7 @@ __all__ = [
     "GRAPHS",
     "Graph",
     "activations",
+    "branches",
     "decoders",
     "entries",
     "heads",

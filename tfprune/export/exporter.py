@@ -119,7 +119,7 @@ def export_tflite(
     runtimes.start()  # beside the conversion, so that nobody waits for it
     interface = interface_of(model, sample_inputs, representative_data)
     calibrating, compared = _data(model, interface, quantize, representative_data, sample_inputs)
-    rules = metadata.describe(model)
+    rules = strip.pruned_with(model)
     plain = _plain(model)
     _check_weights(plain, quantize)
     with in_float32(plain) as ready:

@@ -29,6 +29,15 @@ _OPTIONS = {
     "AVERAGE_POOL_2D": ("Pool2DOptions", ("FilterHeight", "FilterWidth", "StrideH", "StrideW")),
     "MEAN": ("ReducerOptions", ("KeepDims",)),
     "SUM": ("ReducerOptions", ("KeepDims",)),
+    "ADD": ("AddOptions", ("FusedActivationFunction",)),
+    "SUB": ("SubOptions", ("FusedActivationFunction",)),
+    "MUL": ("MulOptions", ("FusedActivationFunction",)),
+    "DIV": ("DivOptions", ("FusedActivationFunction",)),
+    "FULLY_CONNECTED": ("FullyConnectedOptions", ("FusedActivationFunction",)),
+    "CONCATENATION": ("ConcatenationOptions", ("FusedActivationFunction",)),
+    "SOFTMAX": ("SoftmaxOptions", ("Beta",)),
+    "LEAKY_RELU": ("LeakyReluOptions", ("Alpha",)),
+    "STRIDED_SLICE": ("StridedSliceOptions", ("EllipsisMask", "NewAxisMask", "ShrinkAxisMask")),
 }  # fmt: skip
 
 
@@ -71,14 +80,14 @@ class Operation:
         kind: "CONV_2D", ...; "CUSTOM" for what is not built in.
         inputs: indices of tensors, -1 where an optional one is left out.
         outputs: indices of tensors.
-        options: those that rules ask for, such as {"StrideH": 2}.
+        options: those that rules ask for, such as {"StrideH": 2} or {"Beta": 1.0}.
     """
 
     position: int
     kind: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    options: dict[str, int]
+    options: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,11 +234,11 @@ def _tensor(
     )
 
 
-def _options(schema: Any, model: Any, table: Any) -> dict[str, int]:
+def _options(schema: Any, model: Any, table: Any) -> dict[str, Any]:
     name, fields = _OPTIONS.get(flatbuffer.kind_of(schema, model, table), ("", ()))
     union = table.BuiltinOptions()
     if union is None or not fields:
         return {}
     options = getattr(schema, name)()
     options.Init(union.Bytes, union.Pos)
-    return {field: int(getattr(options, field)()) for field in fields}
+    return {field: getattr(options, field)() for field in fields}

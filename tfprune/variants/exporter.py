@@ -30,7 +30,7 @@ from tfprune.variants.objective import OBJECTIVES, choose
 from tfprune.variants.record import Record
 from tfprune.variants.result import VariantsResult
 from tfprune.variants.row import VariantRow
-from tfprune.variants.variant import Variant, chosen
+from tfprune.variants.variant import VARIANTS, chosen
 
 
 def export_variants(
@@ -82,7 +82,8 @@ def export_variants(
         runs: timed runs of each file.
         overwrite: whether files of an earlier run may be replaced.
         resume: go on with an earlier run of the same model, data and versions: verified files that
-            are unchanged are kept, with their accuracy. Latencies are kept only if none is missing.
+            are unchanged are kept, with their accuracy, and so are those of variants that are not
+            asked for now. Latencies are kept only if none is missing.
         progress: show on the standard error what is being done.
 
     Returns:
@@ -142,7 +143,7 @@ def export_variants(
             max_accuracy_drop=float(max_accuracy_drop),
             best=None,
             choice="The run has not come to its end.",
-            rows=tuple(kept[one.name] for one in wanted if one.name in kept),
+            rows=tuple(kept[one.name] for one in VARIANTS if one.name in kept),
             metric=work.metric_name,
             baseline=work.baseline,
             eval_samples=work.evaluation.count if work.evaluation else 0,
@@ -160,7 +161,7 @@ def export_variants(
                 row = making.make(work, variant, path, steps)
             elif row.done and metric is not None:  # a function of the same name may do otherwise
                 row = making.judge(work, row, path, steps)
-            result = _with_row(result, row, wanted)
+            result = _with_row(result, row)
             record.write(folder, Record(identity, None, False, result))
             steps.finish()
         if not resume and not any(row.done for row in result.rows):
@@ -221,11 +222,9 @@ def _identity(model: Any, work: Work, metric: Metric | None) -> dict[str, Any]:
     }
 
 
-def _with_row(
-    result: VariantsResult, row: VariantRow, wanted: tuple[Variant, ...]
-) -> VariantsResult:
+def _with_row(result: VariantsResult, row: VariantRow) -> VariantsResult:
     by_name = {one.name: one for one in (*result.rows, row)}
-    rows = tuple(by_name[one.name] for one in wanted if one.name in by_name)
+    rows = tuple(by_name[one.name] for one in VARIANTS if one.name in by_name)
     return dataclasses.replace(result, rows=rows)
 
 

@@ -26,6 +26,12 @@ from tfprune.export.xnnpack.nodes import Node, nodes_of
 from tfprune.export.xnnpack.rules import ENTRY, EXIT, INSIDE, failing, rule_for
 
 _FLAT = "use GlobalAveragePooling2D(keepdims=False), followed by Dense"
+_UNSEEN = (
+    "XNNPACK leaves this operation to TensorFlow Lite, and does not see that it reads there: let "
+    "it read what follows GlobalAveragePooling2D, or give it a trunk of its own"
+)
+_GATE = "let a 1x1 convolution or a Dense layer read the mean first"
+_READ_MEANS = (nodes_.CONVOLUTION, nodes_.DENSE)
 _WORKS = {INSIDE, EXIT}
 _FEEDS = {INSIDE, ENTRY}
 
@@ -37,8 +43,9 @@ class Release:
     Attributes:
         dense: whether a fully connected layer can work in the layout (since 2025).
         clamps: see `nodes_of`.
-        outputs: whether a value that is an output of the model counts as used outside of the
-            cluster. The source says so, the released runtime (ai-edge-litert 2.3.0) does not.
+        outputs: whether a value that is an output of the model, or read by an operation that
+            XNNPACK does not take, counts as used outside of the cluster. The source says so, the
+            released runtime (ai-edge-litert 2.3.0) does not.
         pads_pointwise: whether a 1x1 convolution takes in the zero padding before it, as other
             convolutions do. The source says so, the released runtime leaves it where it is.
     """
@@ -162,7 +169,10 @@ def _fault(layout: Layout, node: Node) -> Fault | None:
     if len(read) > 1:
         return Fault(node, "one input is laid out channel by channel, one pixel by pixel")
     if read == {True} and not roles & _WORKS:
-        return Fault(node, "it takes for pixel by pixel what is laid out channel by channel")
+        what = "it takes for pixel by pixel what is laid out channel by channel"
+        return Fault(node, what, _UNSEEN if _is_beside(layout, node) else "")
+    if read == {True} and node.kind not in _READ_MEANS and _reads_mean(layout, node):
+        return Fault(node, "it mixes up the axes of a mean with keepdims=True that it reads", _GATE)
     if read == {True} and node.kind == nodes_.REDUCE:
         if not _over_pixels(node, graph):
             return Fault(
@@ -179,6 +189,21 @@ def _fault(layout: Layout, node: Node) -> Fault | None:
     if made == {True} and read != {True} and ENTRY not in roles:
         return Fault(node, "it writes channel by channel what it read pixel by pixel")
     return None
+
+
+def _reads_mean(layout: Layout, node: Node) -> bool:
+    """Tell whether a node reads a mean or sum of each channel that keeps its four axes."""
+    means = {n.outputs[0] for n in layout.nodes if n.kind == nodes_.REDUCE}
+    return any(i in means and i in layout.switched for i in node.inputs)
+
+
+def _is_beside(layout: Layout, node: Node) -> bool:
+    """Tell whether XNNPACK leaves a node out, and what the node reads is read by others as well."""
+    return node.piece < 0 and any(
+        other is not node and index in other.inputs and index in layout.switched
+        for other in layout.nodes
+        for index in node.inputs
+    )
 
 
 def _wide(graph: Graph, index: int) -> bool:
@@ -285,14 +310,17 @@ def _refuse_shared(
         if leader[node.number] in refused:
             continue
         for index in dynamic[node.number]:
-            if readers[index] != _all_readers(done, index, release):
+            if readers[index] != _all_readers(done, index, node.piece, release):
                 refused.add(leader[node.number])
 
 
-def _all_readers(done: Layout, index: int, release: Release) -> int:
-    # An operation that reads a value twice counts once.
-    outside = release.outputs and index in done.graph.outputs
-    return sum(index in node.inputs for node in done.nodes) + outside
+def _all_readers(done: Layout, index: int, piece: int, release: Release) -> int:
+    # An operation that reads a value twice counts once. What reads it outside of the piece is not
+    # seen there: for XNNPACK the value is an output, as it is if the model gives it out.
+    reading = [node for node in done.nodes if index in node.inputs]
+    inside = sum(node.piece == piece for node in reading)
+    given_out = index in done.graph.outputs or inside < len(reading)
+    return inside + (release.outputs and given_out)
 
 
 def _clusters(

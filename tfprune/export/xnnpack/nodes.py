@@ -7,29 +7,17 @@ import dataclasses
 import numpy as np
 
 from tfprune.export.graph import Graph, Operation
+from tfprune.export.xnnpack.delegation import UNARY_KINDS, pieces_of
 
 CONVOLUTION, DEPTHWISE, DENSE = "convolution", "depthwise convolution", "fully connected"
 UNARY, BINARY, RESIZE = "unary", "binary", "bilinear resize"
 REDUCE, DEPTH_TO_SPACE, OTHER = "reduction", "depth to space", "other"
 
-_UNARY = (
-    "ABS", "CEIL", "COS", "ELU", "EXP", "FLOOR", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOG",
-    "LOGISTIC", "NEG", "RELU", "RELU6", "RELU_N1_TO_1", "ROUND", "RSQRT", "SIN", "SQRT", "SQUARE",
-    "TANH",
-)  # fmt: skip
 _KINDS = {
     "CONV_2D": CONVOLUTION, "DEPTHWISE_CONV_2D": DEPTHWISE, "FULLY_CONNECTED": DENSE,
     "ADD": BINARY, "MUL": BINARY, "RESIZE_BILINEAR": RESIZE, "MEAN": REDUCE, "SUM": REDUCE,
-    "DEPTH_TO_SPACE": DEPTH_TO_SPACE, **dict.fromkeys(_UNARY, UNARY),
+    "DEPTH_TO_SPACE": DEPTH_TO_SPACE, **dict.fromkeys(UNARY_KINDS, UNARY),
 }  # fmt: skip
-# What the delegate takes besides; anything else is left to TensorFlow Lite's own kernels, which
-# cuts the graph in pieces that XNNPACK looks at one by one.
-_DELEGATED = (
-    *_KINDS, "PAD", "REDUCE_MAX", "REDUCE_MIN", "RESHAPE", "EXPAND_DIMS", "STRIDED_SLICE", "SLICE",
-    "SPLIT", "TRANSPOSE", "TRANSPOSE_CONV", "DIV", "MAXIMUM", "MINIMUM", "PRELU", "SUB",
-    "SQUARED_DIFFERENCE", "AVERAGE_POOL_2D", "MAX_POOL_2D", "BATCH_MATMUL", "CONCATENATION",
-    "SOFTMAX", "SPACE_TO_DEPTH",
-)  # fmt: skip
 _SAME = 0  # of the schema's Padding
 _SETTINGS = (REDUCE, RESIZE, UNARY, OTHER)  # their constants are settings, not values
 
@@ -96,7 +84,7 @@ def nodes_of(graph: Graph, clamps: bool = True, pads_pointwise: bool = False) ->
             XNNPACK since 2025.
         pads_pointwise: whether 1x1 convolutions take paddings in, too; see `layout.Release`.
     """
-    pieces = _pieces(graph)
+    pieces = pieces_of(graph)
     paddings = {}
     for operation in graph.operations:
         padding = _fusible(graph, operation, pads_pointwise)
@@ -197,40 +185,6 @@ def _strides(operation: Operation) -> tuple[int, int]:
     return (operation.options["StrideH"], operation.options["StrideW"])
 
 
-def _pieces(graph: Graph) -> dict[int, int]:
-    """Return {position of an operation: number of its piece, -1 if it is not delegated}.
-
-    TensorFlow Lite cuts a graph greedily: it takes all that can run of one sort, delegated or not,
-    then all of the other sort, until nothing is left.
-    """
-    ready = {i for i in range(len(graph.tensors)) if graph.is_constant(i)} | set(graph.inputs)
-    made = {out for operation in graph.operations for out in operation.outputs}
-    ready |= {i for i in range(len(graph.tensors)) if i not in made}
-    left = list(graph.operations)
-    pieces: dict[int, int] = {}
-    piece = 0
-    while left:
-        runnable = [op for op in left if _can_run(op, ready)]
-        if not runnable:
-            raise ValueError("the operations of the graph depend on each other in a circle")
-        sort = runnable[0].kind in _DELEGATED
-        moved = True
-        while moved:
-            moved = False
-            for operation in list(left):
-                if (operation.kind in _DELEGATED) == sort and _can_run(operation, ready):
-                    pieces[operation.position] = piece if sort else -1
-                    ready |= set(operation.outputs)
-                    left.remove(operation)
-                    moved = True
-        piece += 1
-    return pieces
-
-
-def _can_run(operation: Operation, ready: set[int]) -> bool:
-    return all(i < 0 or i in ready for i in operation.inputs)
-
-
 def label(graph: Graph, node: Node) -> str:
     """Return how to call a node in a message: its kind and where it stands in the model."""
     kind = node.operation.kind
@@ -239,6 +193,8 @@ def label(graph: Graph, node: Node) -> str:
         called = (
             graph.constant(node.filter).name or called
         )  # an output of the model: it is no place
+    if "PartitionedCall" in called:  # the converter's word for an output, which is no place
+        return f"{kind} at an output of the model"
     name = _place(called, kind)
     return f"{kind} '{name}'" if name else kind
 
