@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+
 from tfprune.version import __version__
 from tfprune.weightfiles.flatbuffer import METADATA
 

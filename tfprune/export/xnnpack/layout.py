@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Collection
 
 import numpy as np
@@ -43,22 +44,18 @@ class Release:
     Attributes:
         dense: whether a fully connected layer can work in the layout (since 2025).
         clamps: see `nodes_of`.
-        outputs: whether a value that is an output of the model, or read by an operation that
-            XNNPACK does not take, counts as used outside of the cluster. The source says so, the
-            released runtime (ai-edge-litert 2.3.0) does not.
         pads_pointwise: whether a 1x1 convolution takes in the zero padding before it, as other
             convolutions do. The source says so, the released runtime leaves it where it is.
     """
 
     dense: bool
     clamps: bool
-    outputs: bool
     pads_pointwise: bool
 
 
 RELEASES = (
-    Release(dense=True, clamps=True, outputs=False, pads_pointwise=False),
-    Release(dense=False, clamps=False, outputs=True, pads_pointwise=True),
+    Release(dense=True, clamps=True, pads_pointwise=False),
+    Release(dense=False, clamps=False, pads_pointwise=True),
 )
 """The newest first."""
 
@@ -252,12 +249,13 @@ def _lay_out_piece(
     leader = {node.number: node.number for node in nodes}
     refused: set[int] = set()
     dynamic = {n.number: [i for i in n.inputs if not graph.is_constant(i)] for n in nodes}
+    given_out = _given_out(graph, done, nodes)
 
     def join(node: Node) -> bool:
         moved = False
         for index in dynamic[node.number]:
             source = producer.get(index)
-            if source is None:  # from outside of the piece
+            if source is None or index in given_out:  # of or for what is outside of the piece
                 refused.add(node.number)
                 continue
             if roles[source] & _FEEDS and source not in refused:
@@ -284,7 +282,7 @@ def _lay_out_piece(
         if node.number in refused:
             refused.add(leader[node.number])
     inside = [n for n in nodes if roles[n.number] & _WORKS and leader[n.number] not in refused]
-    _refuse_shared(done, inside, dynamic, leader, refused, release)
+    _refuse_shared(nodes, inside, dynamic, leader, refused)
     clusters = _clusters(graph, nodes, leader, refused, zeros)
     done.clusters.extend(clusters.values())
     for node in inside:
@@ -293,34 +291,29 @@ def _lay_out_piece(
             done.switched.update(dynamic[node.number])
 
 
+def _given_out(graph: Graph, done: Layout, nodes: list[Node]) -> set[int]:
+    """Return the values of a piece that something outside of it reads."""
+    piece = nodes[0].piece
+    read = {i for node in done.nodes if node.piece != piece for i in node.inputs}
+    return {out for node in nodes for out in node.outputs} & (read | set(graph.outputs))
+
+
 def _refuse_shared(
-    done: Layout,
+    nodes: list[Node],
     inside: list[Node],
     dynamic: dict[int, list[int]],
     leader: dict[int, int],
     refused: set[int],
-    release: Release,
 ) -> None:
-    """Refuse clusters that read a value which something outside of all clusters reads too."""
-    readers: dict[int, int] = {}
-    for node in inside:
-        for index in dynamic[node.number]:
-            readers[index] = readers.get(index, 0) + 1
-    for node in inside:
-        if leader[node.number] in refused:
-            continue
-        for index in dynamic[node.number]:
-            if readers[index] != _all_readers(done, index, node.piece, release):
-                refused.add(leader[node.number])
+    """Refuse clusters that read a value which something outside of all clusters reads too.
 
-
-def _all_readers(done: Layout, index: int, piece: int, release: Release) -> int:
-    # An operation that reads a value twice counts once. What reads it outside of the piece is not
-    # seen there: for XNNPACK the value is an output, as it is if the model gives it out.
-    reading = [node for node in done.nodes if index in node.inputs]
-    inside = sum(node.piece == piece for node in reading)
-    given_out = index in done.graph.outputs or inside < len(reading)
-    return inside + (release.outputs and given_out)
+    XNNPACK knows of what is in the same piece. An operation that reads a value twice counts once.
+    """
+    taking_part = Counter(i for node in inside for i in set(dynamic[node.number]))
+    all_readers = Counter(i for node in nodes for i in set(node.inputs))
+    for node in inside:
+        if any(taking_part[i] != all_readers[i] for i in dynamic[node.number]):
+            refused.add(leader[node.number])
 
 
 def _clusters(
