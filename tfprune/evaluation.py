@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import math
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,10 @@ from keras import tree
 
 from tfprune import metrics
 from tfprune.channels.batches import Batch, Batches
+from tfprune.cloning import is_graph
+from tfprune.family import family, room
 from tfprune.metrics import Metric
+from tfprune.paths import walk
 
 _TOGETHER = 256  # samples in a forward pass: large enough that Python costs little
 
@@ -47,6 +51,7 @@ class Judge:
     def __init__(self, model: keras.Model, metric: str | Metric, caller: str) -> None:
         self._model, self._caller = model, caller
         self._metric: Metric | None = metric if callable(metric) else None
+        self._of_probabilities = False  # whether a batch has shown that outputs are
         self._by_loss = metric == "loss"
         if not callable(metric) and metric not in ("accuracy", "loss"):
             raise ValueError(
@@ -82,14 +87,64 @@ class Judge:
                 raise ValueError(f"The loss is not finite. Received: {-value}")
             return value
         arrays = tree.map_structure(lambda x: np.asarray(keras.ops.convert_to_numpy(x)), outputs)
-        found = _Labels(batch.labels)
-        if self._metric is None:
+        found, metric = _Labels(batch.labels), self._metric
+        if metric is None:  # labels are checked in each batch; wrong ones may come late
             one = arrays[0] if isinstance(arrays, (list, tuple)) and len(arrays) == 1 else arrays
             if isinstance(one, (list, tuple)):
                 one = {str(number): array for number, array in enumerate(one)}
-            _, self._metric = metrics.metric_for(found, one, self._caller)
+            check = not self._of_probabilities  # a pruned model may leave 0 to 1 a little
+            _, metric = metrics.metric_for(found, one, self._caller, check)
+            self._of_probabilities = True
             arrays = one
-        return metrics.score(self._metric, found, arrays)
+        return metrics.score(metric, found, arrays)
+
+
+def require_model(model: Any, caller: str) -> None:
+    """Raise unless a model is a built Sequential or Functional one, and not wrapped.
+
+    Args:
+        model: what the user passed.
+        caller: the function, for messages.
+
+    Example: `require_model(model, "sensitivity")`
+
+    Raises:
+        TypeError: it is no Keras 3 model.
+        ValueError: it is subclassed, not built, or wrapped for pruning.
+    """
+    if not isinstance(model, keras.Model):
+        if isinstance(model, (str, os.PathLike)):
+            advice = "Load the file first: `keras.models.load_model(path)`"
+        elif family(model) == "tf_keras":
+            advice = (
+                "Build this one of legacy Keras (`import tf_keras`) with the layers of `keras`, "
+                "and copy its weights: `new.set_weights(old.get_weights())`"
+            )
+        else:
+            advice = "Pass a trained Sequential or Functional model"
+        raise TypeError(
+            f"`{caller}` takes a model of Keras 3 (`import keras`). {advice}. Received: {model!r} "
+            f"(of type {type(model).__module__}.{type(model).__name__})"
+        )
+    if not is_graph(model):
+        raise ValueError(
+            f"`{caller}` prunes layers by their names, and only its class knows the layers of a "
+            "subclassed model. Write it with the Functional API: `keras.Model(inputs, outputs)`. "
+            f"Received: {type(model).__name__} '{model.name}'"
+        )
+    if not model.built or not model.layers:
+        raise ValueError(
+            f"The model '{model.name}' has no layers or is not built, so the shapes of its weights "
+            "are unknown. Add layers, and a `keras.Input(shape)` in front, or call it on data "
+            f"once. Received: {len(model.layers)} layers, built={model.built}"
+        )
+    keras_ = room("keras")
+    wrapped = next((path for path, layer in walk(model, keras_) if keras_.is_wrapped(layer)), None)
+    if wrapped is not None:
+        raise ValueError(
+            f"The model is wrapped for pruning already, and `{caller}` prunes dense ones. Strip it "
+            f"first (`tfprune.strip_pruning`). Received: the wrapped layer '{wrapped}'"
+        )
 
 
 @contextlib.contextmanager

@@ -32,7 +32,10 @@ class Labelled(Protocol):
 
 
 def metric_for(
-    data: Labelled, outputs: Any, caller: str = "tfprune.export_variants"
+    data: Labelled,
+    outputs: Any,
+    caller: str = "tfprune.export_variants",
+    probabilities: bool = True,
 ) -> tuple[str, Metric]:
     """Return which accuracy the labels and the model's outputs call for, and its name.
 
@@ -44,6 +47,7 @@ def metric_for(
             of the output.
         outputs: of the Keras model.
         caller: the function that takes a `metric`, for messages.
+        probabilities: whether outputs of a single unit must lie between 0 and 1.
 
     Raises:
         ValueError: no accuracy can be told from them; the message says what to pass.
@@ -62,7 +66,8 @@ def metric_for(
     if outputs.ndim < 2 or outputs.shape[-1] == 1:
         if labels.shape not in (outputs.shape, outputs.shape[:-1], (*outputs.shape, 1)):
             raise ValueError(_no_fit(outputs, advice, got))
-        if not np.isin(labels, (0, 1)).all() or outputs.min() < 0 or outputs.max() > 1:
+        outside = probabilities and (outputs.min() < 0 or outputs.max() > 1)
+        if not np.isin(labels, (0, 1)).all() or outside:
             raise ValueError(
                 "Accuracy cannot be computed automatically for a single unit unless it is a "
                 "probability between 0 and 1 and the labels are 0 or 1: end the model with a "

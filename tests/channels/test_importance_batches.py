@@ -7,7 +7,8 @@ import tensorflow as tf
 
 import tfprune
 from channels.layer_scores import layer_scores, two_dense
-from tfprune.channels.batches import MOST, Batches
+from tfprune.channels import batches as batches_
+from tfprune.channels.batches import MEASURED, MOST, Batches
 
 layers = keras.layers
 X = np.random.default_rng(0).normal(size=(70, 3)).astype("float32")
@@ -77,6 +78,63 @@ def test_data_without_end_are_cut_off():
 
     assert sum(batch.size for batch in Batches(model(), forever())) == MOST
     assert sum(batch.size for batch in Batches(model(), np.zeros((MOST + 1, 3)))) == MOST + 1
+
+
+def test_what_is_measured_is_measured_on_all_samples():
+    def parts():
+        return ((np.zeros((500, 3)), np.zeros(500)) for _ in range(5))
+
+    for data in (parts, parts(), Endable(parts)):
+        batches = Batches(model(), data, use=MEASURED)
+        assert [batch.size for batch in batches] == [500] * 5  # beyond MOST
+        assert sum(batch.size for batch in batches) == 2500  # as often as they are asked for
+
+
+class Endable:
+    """Tells no length, and can be read again."""
+
+    def __init__(self, parts):
+        self._parts = parts
+
+    def __iter__(self):
+        return self._parts()
+
+
+class Endless(keras.utils.PyDataset):
+    """What Keras takes for data without end."""
+
+    num_batches = None
+
+    def __getitem__(self, number):
+        return np.zeros((32, 3)), np.zeros(32)
+
+
+def test_data_without_end_cannot_be_measured(monkeypatch):
+    import tensorflow as tf
+
+    def forever():
+        while True:
+            yield np.zeros((32, 3)), np.zeros(32)
+
+    monkeypatch.setattr(batches_, "ENDLESS", 100)
+    repeated = tf.data.Dataset.from_tensors((np.zeros((32, 3)), np.zeros(32))).repeat()
+    for data, seen in (
+        (forever(), "generator, none after 128 samples"),
+        (forever, "function, none after 128 samples"),
+        (repeated, "repeats for ever"),
+        (Endless(), "Endless, one that repeats for ever"),
+    ):
+        with pytest.raises(ValueError, match=rf"no end. Bound them \(`dataset.take.*{seen}"):
+            Batches(model(), data, use=MEASURED)
+
+
+def test_wrong_data_deep_inside_are_seen_before_anything_is_measured():
+    data = [(np.zeros((2, 3)), np.zeros(2)), (np.full((2, 3), np.nan), np.zeros(2))]
+    with pytest.raises(ValueError, match=r"means nothing\. Leave such samples out"):
+        Batches(model(), iter(data), use=MEASURED)
+    for empty in (iter([]), X[:0]):
+        with pytest.raises(ValueError, match=r"Pass held-out inputs with their labels, such as"):
+            Batches(model(), empty, use=MEASURED)
 
 
 def test_integers_and_sequences():

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import searching
 
 import tfprune
 from tfprune.channels.batches import Batches
@@ -65,3 +66,18 @@ def test_pruning_gains_nothing_from_penalties():
     least = np.sort(np.abs(kernel).ravel())[-2]  # of 18, a tenth stays
     model.get_layer("b").kernel.assign(np.where(np.abs(kernel) >= least, kernel, 0))
     assert found.weights[0].drops[0] == pytest.approx(cross_entropy(model, x, y) - before, abs=1e-5)
+
+
+def test_the_budget_is_measured_on_all_samples_of_a_generator():
+    model = searching.network()
+    x, y = searching.data(model, 2500)
+    parts = ((x[n : n + 500], y[n : n + 500]) for n in range(0, 2500, 500))
+    seen = []
+
+    def counting(labels, outputs):
+        seen.append(len(labels))
+        return 0.5
+
+    options = {"metric": counting, "trials": 1, "train": searching.cut_only}
+    assert tfprune.search(model, parts, 0.1, **options).met
+    assert sum(seen) == 2 * 2500  # dense, and the trial

@@ -1,4 +1,4 @@
-"""The data that an importance looks at: batches in one form, checked before they are used.
+"""The data that a model is run on: batches in one form, checked before they are used.
 
 Data come as Keras takes them in `fit`: arrays, (inputs, labels), a list or dict for several inputs,
 or batches of those from a `tf.data.Dataset`, a `keras.utils.PyDataset`, a generator.
@@ -16,12 +16,35 @@ import numpy as np
 from keras import tree
 
 from tfprune.channels import graph
+from tfprune.channels.arrays import is_array, kind_of, labels_of, length_of, numbers_of
 from tfprune.cloning import at_a_step, leaves
 
 BATCH = 32
 """Samples at a time of data that come as arrays."""
 MOST = 2048
 """Samples that are taken of what does not tell its length, such as a generator without end."""
+ENDLESS = 100_000
+"""Samples of what does not tell its length, at which it is taken for data without end."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Use:
+    """What data are for.
+
+    Attributes:
+        whole: whether all samples count, or some hundred of what does not tell its length are
+            enough.
+        advice: what to pass, for messages.
+    """
+
+    whole: bool
+    advice: str
+
+
+CALIBRATION = Use(False, "Pass some of the training inputs, a few hundred are enough")
+"""To look at a model at work: statistics settle after a few hundred samples."""
+MEASURED = Use(True, "Pass held-out inputs with their labels, such as `data=(x_test, y_test)`")
+"""To tell how good a model is: a figure of some of the samples would pass for that of all."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +73,11 @@ class Batches:
     Args:
         model: what they are for.
         data: see the top of this file. A tuple is (inputs, labels) or (inputs, labels, weights), a
-            list holds the arrays of several inputs. Of what does not tell its length, at most
-            2,048 samples are used.
+            list holds the arrays of several inputs.
         labels: whether every batch must have labels.
+        use: what they are for. For calibration at most 2,048 samples are used of what does not tell
+            its length; to measure, all, and it is read once from end to end beforehand: data
+            without end are an error then.
 
     Attributes:
         fixed: samples in a batch, where the model says how many; None for any number. Of a model
@@ -62,17 +87,19 @@ class Batches:
 
     Raises:
         ValueError: no samples, labels missing, wrong shapes, NaN; another number of samples than a
-            model takes that keeps states from batch to batch.
+            model takes that keeps states from batch to batch; no end, where all samples count.
         TypeError: no data at all, or not numbers.
     """
 
-    def __init__(self, model: keras.Model, data: Any, labels: bool = False) -> None:
+    def __init__(
+        self, model: keras.Model, data: Any, labels: bool = False, use: Use = CALIBRATION
+    ) -> None:
         struct = graph.inputs(model)
         self._inputs = list(tree.flatten(struct) or [])
         self._names = [x.name for x in self._inputs]
         if isinstance(struct, Mapping) and len(struct) == len(self._inputs):
             self._names = list(tree.flatten({name: name for name in struct}) or [])
-        self._labels = labels
+        self._labels, self._use = labels, use
         said = self._inputs[0].shape[0]
         self._stateful = any(getattr(at_a_step(one), "stateful", False) for one in leaves(model))
         self.fixed: int | None = said if said != 1 or self._stateful else None
@@ -81,9 +108,10 @@ class Batches:
             self._batch(next(iter(self._source())))
         except StopIteration:
             raise ValueError(
-                "`data` holds no batch. Pass some of the training inputs, a few hundred are "
-                f"enough. Received: {_kind(data)} without batches"
+                f"`data` holds no batch. {use.advice}. Received: {kind_of(data)} without batches"
             ) from None
+        if use.whole and self._open:
+            self._require_end(data)
 
     def __iter__(self) -> Iterator[Batch]:
         """Read the data from the beginning."""
@@ -92,8 +120,26 @@ class Batches:
             batch = self._batch(given)
             yield batch
             used += batch.size
-            if self._open and used >= MOST:
+            if self._open and not self._use.whole and used >= MOST:
                 return
+
+    def _require_end(self, data: Any) -> None:
+        """Raise unless data end that do not tell their length."""
+        used = 0
+        for batch in () if _is_endless(data) else self:
+            used += batch.size
+            if used > ENDLESS:
+                break
+        else:
+            if used:
+                return
+        seen = f"none after {used:,} samples" if used else "one that repeats for ever"
+        raise ValueError(
+            "All samples of `data` are measured, and these have no end. Bound them "
+            "(`dataset.take(n)`, `itertools.islice`); pass more than "
+            f"{ENDLESS:,} samples as what tells its length: arrays, a `keras.utils.PyDataset`, a "
+            f"`tf.data.Dataset` with `assert_cardinality`. Received: {kind_of(data)}, {seen}"
+        )
 
     # -- Where they come from --------------------------------------------------------------------
 
@@ -104,10 +150,10 @@ class Batches:
             if count is None:
                 return lambda: (data[n] for n in itertools.count()), True  # without end
             return lambda: (data[n] for n in range(count)), False
-        if callable(data) and not hasattr(data, "__iter__") and not _is_array(data):
+        if callable(data) and not hasattr(data, "__iter__") and not is_array(data):
             anew: Any = data
             return anew, True
-        if _is_array(data) or isinstance(data, (tuple, list, Mapping)):
+        if is_array(data) or isinstance(data, (tuple, list, Mapping)):
             inputs, labels, weights = self._split(data)
             whole = self._by_input(inputs), labels, weights
             size = self._whole_size(whole)
@@ -129,14 +175,14 @@ class Batches:
 
     def _whole_size(self, whole: tuple) -> int:
         inputs = whole[0]
-        size = _length(inputs[0], "`data`")
+        size = length_of(inputs[0], "`data`")
         if size == 0:
             raise ValueError(
-                "`data` holds no samples. Pass some of the training inputs, a few hundred are "
-                f"enough. Received: inputs of shape {np.shape(inputs[0])}"
+                f"`data` holds no samples. {self._use.advice}. "
+                f"Received: inputs of shape {np.shape(inputs[0])}"
             )
         for part in (*inputs, *(tree.flatten(whole[1:]) or [])):
-            if part is not None and _length(part, "`data`") != size:
+            if part is not None and length_of(part, "`data`") != size:
                 raise ValueError(
                     "The parts of `data` must have one length. Received: "
                     f"{size:,} inputs and {len(part):,} in an array of shape {np.shape(part)}"
@@ -153,7 +199,7 @@ class Batches:
             )
         parts = given if isinstance(given, tuple) else (given,)
         inputs, labels, weights = (*parts, None, None)[:3]
-        return inputs, _labels(labels), _labels(weights)
+        return inputs, labels_of(labels), labels_of(weights)
 
     # -- What is in them -------------------------------------------------------------------------
 
@@ -173,7 +219,7 @@ class Batches:
         ]
         sizes = {len(array) for array in arrays}
         sizes |= {
-            _length(part, "the labels") for part in tree.flatten(labels) or [] if part is not None
+            length_of(part, "the labels") for part in tree.flatten(labels) or [] if part is not None
         }
         if len(sizes) != 1:
             raise ValueError(
@@ -203,13 +249,13 @@ class Batches:
                     f"The model's inputs are {', '.join(map(repr, names))}, and `data` has none "
                     f"for {', '.join(map(repr, missing))}. Received: {sorted(map(str, given))}"
                 )
-            return [_numbers(given[name], f"the input '{name}'") for name in names]
-        several = isinstance(given, (list, tuple)) and any(_is_array(one) for one in given)
+            return [numbers_of(given[name], f"the input '{name}'") for name in names]
+        several = isinstance(given, (list, tuple)) and any(is_array(one) for one in given)
         if count == 1 and not several:
-            return [_numbers(given, f"the input '{names[0]}'")]
+            return [numbers_of(given, f"the input '{names[0]}'")]
         if several and len(given) == count:
-            return [_numbers(one, "an input") for one in given]
-        received = f"a {type(given).__name__} of {len(given)}" if not _is_array(given) else "one"
+            return [numbers_of(one, "an input") for one in given]
+        received = f"a {type(given).__name__} of {len(given)}" if not is_array(given) else "one"
         raise ValueError(
             f"The model has {count} inputs: pass a list of so many arrays, or a dict by the names "
             f"{', '.join(map(repr, names))}; a tuple is (inputs, labels). Received: {received}"
@@ -230,8 +276,9 @@ class Batches:
             )
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise ValueError(
-                f"`data` for the input '{wanted.name}' holds NaN or infinite values, from which no "
-                f"importance can be told. Received: {np.count_nonzero(~np.isfinite(array))} of them"
+                f"`data` for the input '{wanted.name}' holds NaN or infinite values, and what the "
+                "model makes of them means nothing. Leave such samples out, or fill the gaps. "
+                f"Received: {np.count_nonzero(~np.isfinite(array))} of them"
             )
         return array
 
@@ -250,8 +297,12 @@ class _Kept:
             yield given
 
 
-def _is_array(value: Any) -> bool:
-    return hasattr(value, "shape") and hasattr(value, "dtype")
+def _is_endless(data: Any) -> bool:
+    """Tell whether data say themselves that they have no end, as Keras and TensorFlow do."""
+    if isinstance(data, keras.utils.PyDataset):
+        return data.num_batches is None
+    cardinality = getattr(data, "cardinality", None)
+    return callable(cardinality) and int(np.asarray(cardinality())) == -1  # INFINITE_CARDINALITY
 
 
 def _tells_length(data: Any) -> bool:
@@ -263,46 +314,5 @@ def _tells_length(data: Any) -> bool:
     return True
 
 
-def _length(value: Any, what: str) -> int:
-    shape = np.shape(value)
-    if not shape:
-        raise ValueError(f"{what} must be an array of samples. Received: {value!r}")
-    return int(shape[0])
-
-
 def _slice(whole: tuple, start: int, step: int) -> Any:
     return tree.map_structure(lambda x: None if x is None else x[start : start + step], whole)
-
-
-def _labels(given: Any) -> Any:
-    """Return labels as arrays, structured as they are."""
-    if given is None:
-        return None
-    several = isinstance(given, Mapping) or (
-        isinstance(given, (list, tuple)) and any(_is_array(part) for part in given)
-    )
-    if several:
-        return tree.map_structure(lambda part: _numbers(part, "the labels"), given)
-    return _numbers(given, "the labels")
-
-
-def _numbers(value: Any, what: str) -> np.ndarray:
-    """Return an array of numbers; tensors of any backend are copied."""
-    try:
-        array = np.asarray(value)
-        if array.dtype.kind == "V":  # bfloat16, which numpy does not know
-            array = array.astype(np.float32)
-    except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
-        raise TypeError(
-            f"{what} must be an array of numbers, or a tensor that can be copied into one "
-            f"({str(error).strip().splitlines()[0]}). Received: {_kind(value)}"
-        ) from error
-    if array.dtype.kind not in "biuf":
-        raise TypeError(
-            f"{what} must be an array of numbers. Received: {_kind(value)}, of type {array.dtype}"
-        )
-    return array
-
-
-def _kind(value: Any) -> str:
-    return f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")

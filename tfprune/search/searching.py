@@ -12,10 +12,9 @@ import keras
 
 from tfprune import schedules
 from tfprune.allocate import Allocation, Method, allocate
-from tfprune.channels import graph
-from tfprune.channels.batches import Batches
+from tfprune.channels.batches import MEASURED, Batches
 from tfprune.cluster import Cluster, check, require_none
-from tfprune.evaluation import Judge, evaluate
+from tfprune.evaluation import Judge, evaluate, require_model
 from tfprune.metrics import Metric
 from tfprune.schedules import PruningSchedule, check_sparsity
 from tfprune.search import ray_trials
@@ -63,7 +62,8 @@ def search(
 
     Args:
         model: a trained Sequential or Functional model of Keras 3; it is not changed.
-        data: held-out (inputs, labels), or batches of them, that the budget is measured on.
+        data: held-out (inputs, labels), or batches of them to their end, that the budget is
+            measured on.
         max_accuracy_drop: the budget, in the metric's own unit: 0.01 is one point of accuracy.
         objective: what the chosen model has least of: "sparsity" (nonzero weights), "size" (bytes
             of the sparse float32 `.tflite`), "latency" (milliseconds of that file here).
@@ -128,14 +128,14 @@ def search(
     Source: bisection is tfprune's own; samples are those of Optuna's TPE (Bergstra et al. 2011;
     Akiba et al. 2019).
     """
-    graph.require_graph(model)
+    require_model(model, "search")
     _check(max_accuracy_drop, objective, train, trials, between)
     _check_places(engine, processes, address, resources)
     assert train is not None
     followed = None if schedule is None else schedules.get(schedule)
     options = {"schedule": followed, "pattern": pattern, "sensitivity": sensitivity}
     chooser = _engine(engine, model, method, groups, between, seed, options)
-    batches = Batches(model, data)
+    batches = Batches(model, data, use=MEASURED)
     judge = Judge(model, metric, "tfprune.search")
     dense = evaluate(model, batches, judge)
     least = dense - max_accuracy_drop
