@@ -17,6 +17,10 @@ from tfprune.results import Result
 from tfprune.saved import restored
 from tfprune.sources import check_source
 
+NEGATIVE_LOSS = "negative loss"
+"""What `metric="loss"` measures: larger is better. It is shown as the loss that is added."""
+_POINT, _OF_LOSS, _OF_METRIC = 0.01, 0.1, 0.01
+
 
 @dataclasses.dataclass(frozen=True)
 class WeightSensitivity:
@@ -41,7 +45,7 @@ class Sensitivity(Result):
 
     Attributes:
         model: its name.
-        metric: what was measured.
+        metric: what was measured, larger for better models; "negative loss" for `metric="loss"`.
         dense: its value for the dense model.
         sparsities: the levels.
         weights: a row for each weight.
@@ -65,18 +69,36 @@ class Sensitivity(Result):
     weights: tuple[WeightSensitivity, ...]
     samples: int
 
-    def recommended(self, max_drop: float = 0.01) -> dict[str, float]:
+    @property
+    def usual_drop(self) -> float:
+        """The drop that is taken for small, in the metric's own unit.
+
+        0.01 for accuracy, one point. A loss has a scale of its own: a tenth of the dense model's,
+        which is about what one point is to a model that is right nine times in ten. For a function
+        of yours a hundredth of the dense model's value. A choice of tfprune's own.
+        """
+        if self.metric == "accuracy":
+            return _POINT
+        return abs(self.dense) * (_OF_LOSS if self._of_loss else _OF_METRIC)
+
+    @property
+    def _of_loss(self) -> bool:
+        return self.metric == NEGATIVE_LOSS
+
+    def recommended(self, max_drop: float | None = None) -> dict[str, float]:
         """Return, for each layer, the highest level at which none of its weights costs too much.
 
         Args:
-            max_drop: in the metric's own unit: 0.01 is one point of accuracy.
+            max_drop: in the metric's own unit: 0.01 is one point of accuracy, or that much more
+                loss. `usual_drop` if None.
 
         A level counts only if all lower levels are within the limit too: a curve that dips again
         by chance is no reason. 0.0 where even the lowest level costs too much.
         """
+        most = self.usual_drop if max_drop is None else max_drop
         found: dict[str, float] = {}
         for row in self.weights:
-            within = [drop <= max_drop for drop in row.drops]
+            within = [drop <= most for drop in row.drops]
             count = within.index(False) if False in within else len(within)
             best = self.sparsities[count - 1] if count else 0.0
             found[row.layer] = min(best, found.get(row.layer, 1.0))
@@ -94,7 +116,7 @@ class Sensitivity(Result):
     def table(self) -> Table:
         """Return the table that `print` shows: the drop of each weight at each level."""
         table = Table(
-            title=f"{self.metric} lost by pruning one weight of '{self.model}'",
+            title=f"{self._cost()} by pruning one weight of '{self.model}'",
             box=box.SIMPLE_HEAD,
         )
         table.add_column("weight", overflow="fold")
@@ -109,13 +131,20 @@ class Sensitivity(Result):
 
     def __rich__(self) -> Group:
         """Return what rich prints: the table and a recommendation."""
-        limit = 0.01
-        advice = ", ".join(f"{name} {s:.0%}" for name, s in self.recommended(limit).items())
+        advice = ", ".join(f"{name} {s:.0%}" for name, s in self.recommended().items())
+        named, costs = ("loss ", "adds") if self._of_loss else ("", "costs")
         return Group(
             self.table(),
-            Text(f"dense: {self.dense:.4f} on {self.samples:,} samples"),
-            Text(f"each alone costs at most {limit:g} up to: {advice}"),
+            Text(f"dense: {named}{self._shown(self.dense):.4f} on {self.samples:,} samples"),
+            Text(f"each alone {costs} at most {self.usual_drop:.3g} up to: {advice}"),
         )
+
+    def _cost(self) -> str:
+        return "loss added" if self._of_loss else f"{self.metric} lost"
+
+    def _shown(self, value: Any) -> Any:
+        """Return a value of the metric as it is shown: the loss itself, not its negative."""
+        return -value if self._of_loss else value
 
     def plot(self, axes: Any = None) -> Any:
         """Draw a heat map (weights by levels) and the curves; returns the two matplotlib axes."""
@@ -131,12 +160,12 @@ class Sensitivity(Result):
         heat.set_xticks(range(len(self.sparsities)), [f"{s:.0%}" for s in self.sparsities])
         heat.set_yticks(range(len(names)), names, fontsize=8)
         heat.set_xlabel("sparsity of this weight alone")
-        heat.figure.colorbar(image, ax=heat, label=f"{self.metric} lost")
+        heat.figure.colorbar(image, ax=heat, label=self._cost())
         for row, name in zip(drops, names, strict=True):
-            curves.plot(self.sparsities, self.dense - row, marker="o", label=name)
-        curves.axhline(self.dense, color="grey", linestyle=":")
+            curves.plot(self.sparsities, self._shown(self.dense - row), marker="o", label=name)
+        curves.axhline(self._shown(self.dense), color="grey", linestyle=":")
         curves.set_xlabel("sparsity of this weight alone")
-        curves.set_ylabel(self.metric)
+        curves.set_ylabel("loss" if self._of_loss else self.metric)
         if len(names) <= 20:
             curves.legend(fontsize=7)
         return axes
