@@ -1,5 +1,6 @@
 """Sensitivity against evaluations of whole models, and its result."""
 
+import dataclasses
 import json
 
 import keras
@@ -9,6 +10,7 @@ import pytest
 import tfprune
 from tfprune import masks
 from tfprune.channels import graph
+from tfprune.sensitivity import sums
 from tfprune.sensitivity.reruns import Reruns
 from tfprune.sensitivity.result import Sensitivity, WeightSensitivity, load
 
@@ -165,6 +167,86 @@ def test_an_interrupted_measurement_goes_on(tmp_path):
         assert a.drops == pytest.approx(b.drops, abs=1e-9)
 
 
+class Failing:
+    """The accuracy, until a call at which something else happens; counts its calls."""
+
+    __name__ = "accuracy_of_mine"
+
+    def __init__(self, at=None, error=None):
+        self.calls, self._at, self._error = 0, at, error
+
+    def __call__(self, labels, outputs):
+        self.calls += 1
+        if self.calls == self._at:
+            if self._error is not None:
+                raise self._error
+            return float("nan")
+        return float((outputs.argmax(1) == labels).mean())
+
+
+class Other(Failing):
+    """Another metric of the same name."""
+
+    def __call__(self, labels, outputs):
+        return super().__call__(labels, outputs) / 2
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"), [(None, ValueError), (KeyboardInterrupt(), KeyboardInterrupt)]
+)
+@pytest.mark.parametrize("seconds", [0.0, 1e9])  # written at each figure, and at the end
+def test_what_is_found_in_a_batch_outlives_what_stops_it(
+    tmp_path, monkeypatch, error, kind, seconds
+):
+    monkeypatch.setattr(sums, "_SECONDS", seconds)
+    model, record = small(), tmp_path / "record.json"
+    whole = tfprune.sensitivity(model, small_data(300), LEVELS, Failing())
+    # Of five figures of the first batch three are found, then the other two and two of the second:
+    # the second run judges the dense model twice, to compare and to go on.
+    for at in (4, 7):
+        failing = Failing(at, error)
+        with pytest.raises(kind):
+            tfprune.sensitivity(model, small_data(300), LEVELS, failing, record=record)
+    kept = json.loads(record.read_text())
+    assert kept["samples"] == 256
+    (first, *missing), others = kept["begun"]["values"]
+    assert isinstance(first, float)
+    assert [*missing, *others] == [None] * 3
+    rest = Failing()
+    found = tfprune.sensitivity(model, small_data(300), LEVELS, rest, record=record)
+    assert rest.calls == 1 + 1 + 3  # the first batch's dense model, the second's, what is missing
+    assert found.samples == 300
+    for one, other in zip(found.weights, whole.weights, strict=True):
+        assert one.drops == pytest.approx(other.drops, abs=1e-9)
+
+
+def test_a_batch_that_was_begun_is_of_these_data_and_this_metric(tmp_path):
+    model, record, longer = small(), tmp_path / "record.json", tmp_path / "longer.json"
+    x, y = small_data(300)
+
+    def measured(x, y, metric, record):
+        return tfprune.sensitivity(model, (x, y), LEVELS, metric, record=record)
+
+    with pytest.raises(ValueError, match="finite number"):
+        measured(x, y, Failing(3), record)
+    before = record.read_bytes()
+    assert json.loads(before)["digests"] == []
+    with pytest.raises(ValueError, match=r"is of other data.*for batch 1 of 1 in the record"):
+        measured(x + 1, y, Failing(), record)
+    with pytest.raises(ValueError, match="another metric of that name"):
+        measured(x, y, Other(), record)
+    assert record.read_bytes() == before
+    with pytest.raises(ValueError, match="finite number"):
+        measured(x, y, Failing(8), longer)
+    with pytest.raises(ValueError, match=r"none of that number for batch 2 of 2"):
+        measured(x[:256], y[:256], Failing(), longer)
+    broken = json.loads(longer.read_text())
+    broken["begun"]["values"].pop()
+    longer.write_text(json.dumps(broken))
+    with pytest.raises(ValueError, match=r"no record of a sensitivity.*do not fit"):
+        measured(x, y, Failing(), longer)
+
+
 def test_a_record_of_something_else_is_left_alone(tmp_path):
     record = tmp_path / "record.json"
     tfprune.sensitivity(small(), small_data(), LEVELS, record=record)
@@ -232,6 +314,30 @@ def test_weights_of_one_layer_together():
     size, drops = RESULT.by_layer()["c"]
     assert size == 30
     assert drops == pytest.approx([0.0, 0.01, 0.3])
+
+
+def test_a_loss_is_shown_as_what_is_added_and_recommended_by_its_own_scale():
+    found = dataclasses.replace(RESULT, metric="negative loss", dense=-0.35)
+    text = str(found)
+    assert "loss added by pruning one weight of 'm'" in text
+    assert "dense: loss 0.3500 on 100 samples" in text
+    assert "each alone adds at most 0.035 up to: a 80%, b 90%, c 80%" in text
+    assert found.recommended() == {"a": 0.8, "b": 0.9, "c": 0.8}
+    import matplotlib
+
+    matplotlib.use("Agg")
+    heat, curves = found.plot()
+    assert curves.get_ylabel() == "loss"
+    assert curves.get_lines()[0].get_ydata() == pytest.approx([0.35, 0.355, 0.55])
+    assert [axes.get_ylabel() for axes in heat.figure.axes].count("loss added") == 1
+
+
+def test_what_is_small_for_a_metric():
+    assert RESULT.usual_drop == 0.01
+    assert "each alone costs at most 0.01 up to: a 80%, b 0%, c 80%" in str(RESULT)
+    own = dataclasses.replace(RESULT, metric="psnr", dense=30.0)
+    assert own.usual_drop == pytest.approx(0.3)
+    assert own.recommended() == {"a": 0.9, "b": 0.9, "c": 0.9}
 
 
 def test_it_prints_saves_loads_and_plots(tmp_path):
@@ -308,6 +414,31 @@ def test_a_plain_string_is_one_layer():
     model = keras.Sequential([keras.Input((10,)), L.Dense(4), L.Dense(3, "softmax", name="head")])
     found = tfprune.sensitivity(model, small_data(), (0.5,), layers="head")
     assert [row.layer for row in found.weights] == ["head"]
+
+
+def test_why_nothing_can_be_pruned():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((10,)), L.Dense(2, name="a"), L.ReLU(name="r")])
+    with pytest.raises(ValueError, match=r"in the pattern 3:64: a: .*Received: pattern='3:64'"):
+        tfprune.sensitivity(model, small_data(), pattern="3:64")
+    with pytest.raises(ValueError, match=r"`layers` names no layer.*Received: layers=\[\]"):
+        tfprune.sensitivity(small(), small_data(), layers=[])
+
+
+def test_all_samples_of_a_generator_are_measured():
+    x, y = small_data(2500)
+    parts = ((x[n : n + 500], y[n : n + 500]) for n in range(0, 2500, 500))
+    found = tfprune.sensitivity(small(), parts, (0.9,))
+    assert found.samples == 2500
+    assert found.dense == pytest.approx((small().predict(x, verbose=0).argmax(1) == y).mean())
+
+
+def test_a_last_batch_of_another_size_is_no_reason_for_advice(caplog):
+    model = small(activation=None)
+    with caplog.at_level("WARNING", "tensorflow"):
+        for size in (300, 310, 320, 330, 340):
+            tfprune.sensitivity(model, small_data(size), LEVELS)
+    assert not [line for line in caplog.messages if "retracing" in line]
 
 
 def test_n_of_m_has_one_level():

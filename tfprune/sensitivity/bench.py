@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import keras
-import numpy as np
 
-from tfprune import masks
+from tfprune import masks, registry
 from tfprune.channels import running
 from tfprune.channels.batches import Batch
 from tfprune.evaluation import Judge
+from tfprune.family import room
 from tfprune.metrics import Metric
-from tfprune.paths import weights_for
+from tfprune.paths import walk, weights_for
 from tfprune.patterns import Pattern
-from tfprune.registry import PrunableWeight
 from tfprune.sensitivity.reruns import Reruns
-
-
-@dataclasses.dataclass(frozen=True)
-class Trial:
-    """A weight that is tried: its layer, the layer's path, and the weight as it was."""
-
-    path: str
-    layer: Any
-    weight: PrunableWeight
-    dense: np.ndarray
+from tfprune.sensitivity.units import Trial, Unit, Work, together, units
 
 
 class Bench:
@@ -83,14 +71,18 @@ class Bench:
         finally:
             one.weight.variable.assign(one.dense)
 
-    def measure(
-        self, number: int, batch: Batch, levels: Sequence[float], say: Callable[[str], None]
-    ) -> tuple[float, list[list[float]]]:
+    def measure(self, work: Work) -> tuple[float, list[list[float]]]:
         """Return the dense model's value on a batch, and that for each weight at each level."""
-        say(f"Batch {number + 1}: {len(self.trials)} weights at {len(levels)} levels")
-        self.take(batch)
-        trials = range(len(self.trials))
-        return self.dense, [[self.pruned(one, level) for level in levels] for one in trials]
+        weights, levels = len(self.trials), len(work.levels)
+        work.say(f"Batch {work.number + 1}: {weights} weights at {levels} levels")
+        self.take(work.batch)
+        values: dict[Unit, float] = dict(work.known)
+        for unit in units(self.trials, work.levels):
+            if unit not in values:
+                trial, level = unit
+                values[unit] = self.dense if trial is None else self.pruned(trial, level)
+                work.keep(unit, values[unit])
+        return together(values, self.trials, work.levels)
 
 
 def _trials(model: keras.Model, pattern: Pattern, layers: Sequence[str] | None) -> list[Trial]:
@@ -105,7 +97,30 @@ def _trials(model: keras.Model, pattern: Pattern, layers: Sequence[str] | None) 
                 f"No layer of that path has weights to prune. Those that have are "
                 f"{', '.join(map(repr, known))}. Received: {name!r}"
             )
+    if layers is not None and not layers:
+        raise ValueError(
+            "`layers` names no layer: pass paths of those to try, or None for all. "
+            f"Received: layers={layers!r}"
+        )
     found = [trial for trial in found if layers is None or trial.path in layers]
     if not found:
-        raise ValueError(f"Nothing in the model '{model.name}' can be pruned so.")
+        raise ValueError(
+            f"Nothing in the model '{model.name}' can be pruned in the pattern {pattern}: "
+            f"{_reasons(model, pattern) or 'it has no layers'}. Choose another pattern, or name "
+            f"other layers. Received: pattern='{pattern}', layers={layers!r}"
+        )
     return found
+
+
+def _reasons(model: keras.Model, pattern: Pattern) -> str:
+    """Return why each layer has nothing to prune."""
+    found: dict[str, str] = {}
+    for path, layer in walk(model, room("keras")):
+        reason = registry.reason_against(layer)
+        if reason is None:
+            weights = registry.prunable_weights(layer)
+            against = [pattern.reason_against(tuple(w.variable.shape), w.layout) for w in weights]
+            reason = next((one for one in against if one is not None), None)
+        if reason is not None:
+            found[path] = reason
+    return "; ".join(f"{path}: {reason}" for path, reason in found.items())

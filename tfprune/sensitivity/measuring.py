@@ -12,19 +12,19 @@ import keras
 import numpy as np
 
 from tfprune import patterns
-from tfprune.channels import graph
-from tfprune.channels.batches import Batch, Batches
+from tfprune.channels.batches import MEASURED, Batch, Batches
 from tfprune.cluster import Cluster, check, require_none
-from tfprune.evaluation import merged
+from tfprune.evaluation import merged, require_model
 from tfprune.metrics import Metric
 from tfprune.paths import listed
 from tfprune.patterns import NM, Pattern
 from tfprune.schedules import check_sparsity
-from tfprune.sensitivity.bench import Bench, Trial
+from tfprune.sensitivity.bench import Bench
 from tfprune.sensitivity.processes import Processes
 from tfprune.sensitivity.ray_tasks import RayTasks
-from tfprune.sensitivity.result import Sensitivity, WeightSensitivity
+from tfprune.sensitivity.result import NEGATIVE_LOSS, Sensitivity, WeightSensitivity
 from tfprune.sensitivity.sums import Sums
+from tfprune.sensitivity.units import Trial, Work
 
 PROCESSES, RAY = "processes", "ray"
 LEVELS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
@@ -53,15 +53,16 @@ def sensitivity(
 
     Args:
         model: a built Sequential or Functional model of Keras 3.
-        data: (inputs, labels), or batches of them (a `tf.data.Dataset`, a generator). A few hundred
-            held-out samples are enough to tell weights apart.
+        data: (inputs, labels), or batches of them (a `tf.data.Dataset`, a generator), to their
+            end. A few hundred held-out samples are enough to tell weights apart.
         sparsities: levels to try, rising, each in (0, 1).
         metric: "accuracy", "loss" (that the model was compiled with), or a function (labels,
             outputs) -> a number, larger for better models; it is averaged over batches.
         pattern: where zeros may stand; N:M patterns have one level of their own.
         layers: paths of the only layers to try.
-        record: path of a JSON file in which finished batches are kept, so that an interrupted
-            measurement goes on where it stopped; removed by you, never by tfprune.
+        record: path of a JSON file in which every figure is kept within a second of being found,
+            so that a measurement that was interrupted, or whose metric failed, goes on where it
+            stopped; removed by you, never by tfprune.
         processes: how many share the work, each with a copy of the model; the figures are the same.
             None is one here, and as many as there is room for on a cluster. Each takes seconds to
             start and memory for a model of its own. A process that dies costs its own level, which
@@ -88,7 +89,9 @@ def sensitivity(
     ```
 
     Raises:
-        ValueError: data that are empty, misshaped or without labels; levels out of range; a metric
+        TypeError: no model of Keras 3.
+        ValueError: a model that is subclassed, not built or wrapped for pruning; data that are
+            empty, misshaped, without labels or without end; levels out of range; a metric
             that gives no finite number, or that other processes cannot find; an unknown layer; a
             record of another measurement: another model, metric or pattern, other levels, other
             data or the same in another order.
@@ -99,7 +102,7 @@ def sensitivity(
 
     Source: sensitivity analysis of Han et al. 2015 and Li et al. 2017.
     """
-    graph.require_graph(model)
+    require_model(model, "sensitivity")
     _check(engine, processes, address, resources)
     pattern = patterns.get(pattern)
     levels = _levels(sparsities, pattern)
@@ -107,8 +110,8 @@ def sensitivity(
     bench = Bench(model, metric, pattern, named)
     sums = Sums(record, _identity(model, levels, bench.metric, pattern, bench.trials))
     say = tell or (lambda text: None)
-    batches = enumerate(merged(Batches(model, data)))
-    _pass_over(batches, bench, sums)
+    batches = enumerate(merged(Batches(model, data, use=MEASURED)))
+    batches = _pass_over(batches, bench, sums)
     with contextlib.ExitStack() as stack:
         measurer: Bench | Processes | RayTasks = bench
         arguments = (model, metric, pattern, named, bench.trials)
@@ -117,19 +120,29 @@ def sensitivity(
             measurer = RayTasks(found, *arguments)
         elif processes is not None and processes > 1:
             measurer = stack.enter_context(Processes(processes, *arguments))
+        stack.callback(sums.save)  # before any process is ended, whatever happened
         for number, batch in batches:
-            sums.add(batch, *measurer.measure(number, batch, levels, say))
+            sums.begin(batch)
+            work = Work(number, batch, levels, sums.known, sums.keep, say)
+            sums.add(batch, *measurer.measure(work))
     return _result(model.name, bench, levels, sums)
 
 
-def _pass_over(batches: Iterator[tuple[int, Batch]], bench: Bench, sums: Sums) -> None:
-    """Skip the batches that the record has, once it is certain that they are the same."""
-    for expected in range(sums.batches):
+def _pass_over(
+    batches: Iterator[tuple[int, Batch]], bench: Bench, sums: Sums
+) -> Iterator[tuple[int, Batch]]:
+    """Return the batches that the record has not, or not all of, once the others are the same."""
+    begun = bool(sums.known)
+    batch: Batch | None = None
+    for expected in range(sums.batches + begun):
         _, batch = next(batches, (expected, None))
         sums.require_batch(expected, batch)
         if expected == 0 and batch is not None:
             bench.take(batch)
             sums.require_first(bench.dense)
+    if begun and batch is not None:
+        return itertools.chain([(sums.batches, batch)], batches)
+    return batches
 
 
 def _result(model: str, bench: Bench, levels: Sequence[float], sums: Sums) -> Sensitivity:
@@ -138,8 +151,8 @@ def _result(model: str, bench: Bench, levels: Sequence[float], sums: Sums) -> Se
         WeightSensitivity(one.path, one.weight.name, int(one.dense.size), tuple(map(float, row)))
         for one, row in zip(bench.trials, drops, strict=True)
     )
-    sign = "negative loss" if bench.metric == "loss" else bench.metric
-    return Sensitivity(model, sign, dense, tuple(levels), rows, sums.samples)
+    metric = NEGATIVE_LOSS if bench.metric == "loss" else bench.metric
+    return Sensitivity(model, metric, dense, tuple(levels), rows, sums.samples)
 
 
 def _identity(

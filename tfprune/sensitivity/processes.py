@@ -9,17 +9,15 @@ import pickle
 import queue
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import keras
 
 from tfprune import parcels
-from tfprune.channels.batches import Batch
 from tfprune.child import Child, ChildFailure, ChildRefusal
 from tfprune.metrics import Metric
 from tfprune.patterns import Pattern
-from tfprune.sensitivity.bench import Trial
-from tfprune.sensitivity.units import Deaths, Unit, named, together, units
+from tfprune.sensitivity.units import Deaths, Trial, Unit, Work, named, together, units
 
 _SECONDS = 3600.0  # for one level on one batch: nobody waits so long for a model that works
 
@@ -85,25 +83,26 @@ class Processes:
         self._threads.shutdown(cancel_futures=True)
         self._folder.cleanup()
 
-    def measure(
-        self, number: int, batch: Batch, levels: Sequence[float], say: Callable[[str], None]
-    ) -> tuple[float, list[list[float]]]:
+    def measure(self, work: Work) -> tuple[float, list[list[float]]]:
         """Return the dense model's value on a batch, and that for each weight at each level."""
-        path = pathlib.Path(self._folder.name) / f"batch{number}.pickle"
-        path.write_bytes(pickle.dumps(batch))
+        name = f"Batch {work.number + 1}"
+        path = pathlib.Path(self._folder.name) / f"batch{work.number}.pickle"
+        path.write_bytes(pickle.dumps(work.batch))
         self._deaths.forget()
-        every = units(self._trials, levels)
-        waiting = {self._threads.submit(self._value, unit, str(path)): unit for unit in every}
-        values: dict[Unit, float] = {}
-        total = len(self._trials) * len(levels)
-        say(f"Batch {number + 1}: {total} levels in {self._count} processes")
+        values: dict[Unit, float] = dict(work.known)
+        asked = [unit for unit in units(self._trials, work.levels) if unit not in values]
+        waiting = {self._threads.submit(self._value, unit, str(path)): unit for unit in asked}
+        total = len(self._trials) * len(work.levels)
+        work.say(f"{name}: {total} levels in {self._count} processes")
         for done in concurrent.futures.as_completed(waiting):
             while not self._reports.empty():
-                say(self._reports.get())
-            values[waiting[done]] = done.result()
-            say(f"Batch {number + 1}: {len(values) - ((None, 0.0) in values)} of {total} levels")
+                work.say(self._reports.get())
+            unit, value = waiting[done], done.result()
+            values[unit] = value
+            work.keep(unit, value)
+            work.say(f"{name}: {len(values) - ((None, 0.0) in values)} of {total} levels")
         path.unlink()
-        return together(values, self._trials, levels)
+        return together(values, self._trials, work.levels)
 
     def _value(self, unit: Unit, batch: str) -> float:
         """Ask whichever process is idle; one that dies is replaced, and its level asked again."""

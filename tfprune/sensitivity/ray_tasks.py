@@ -11,12 +11,11 @@ from typing import Any
 import keras
 
 from tfprune import parcels
-from tfprune.channels.batches import Batch
 from tfprune.cluster import Cluster
 from tfprune.metrics import Metric
 from tfprune.patterns import Pattern
-from tfprune.sensitivity.bench import Bench, Trial
-from tfprune.sensitivity.units import Deaths, Unit, named, together, units
+from tfprune.sensitivity.bench import Bench
+from tfprune.sensitivity.units import Deaths, Trial, Unit, Work, named, together, units
 
 _ALONE = "Measure without engine='ray'"
 
@@ -54,38 +53,37 @@ class RayTasks:
         self._task = cluster.remote(__name__, "value", keras.backend.backend())
         self._deaths = Deaths(trials, "engine='ray'")
 
-    def measure(
-        self, number: int, batch: Batch, levels: Sequence[float], say: Callable[[str], None]
-    ) -> tuple[float, list[list[float]]]:
+    def measure(self, work: Work) -> tuple[float, list[list[float]]]:
         """Return the dense model's value on a batch, and that for each weight at each level."""
         self._deaths.forget()
-        sent = self._ray.put(pickle.dumps(batch))
-        waiting = collections.deque(units(self._trials, levels))
-        total = len(waiting) - 1
-        say(f"Batch {number + 1}: {total} levels, {self._cluster.places} at a time")
+        sent = self._ray.put(pickle.dumps(work.batch))
+        values: dict[Unit, float] = dict(work.known)
+        every = units(self._trials, work.levels)
+        waiting = collections.deque(unit for unit in every if unit not in values)
+        total, name = len(every) - 1, f"Batch {work.number + 1}"
+        work.say(f"{name}: {total} levels, {self._cluster.places} at a time")
         if self._cluster.lack:
-            say(self._cluster.lack)
+            work.say(self._cluster.lack)
         running: dict[Any, Unit] = {}
-        values: dict[Unit, float] = {}
         try:
             while waiting or running:
                 while waiting and len(running) < self._cluster.places:
                     unit = waiting.popleft()
-                    task = self._task.remote(self._name, number, self._parcel, sent, unit)
+                    task = self._task.remote(self._name, work.number, self._parcel, sent, unit)
                     running[task] = unit
                 (done,), _ = self._ray.wait(list(running), num_returns=1)
                 unit = running.pop(done)
-                value = self._value(done, unit, say)
+                value = self._value(done, unit, work.say)
                 if value is None:
                     waiting.appendleft(unit)
                     continue
                 values[unit] = value
-                finished = len(values) - ((None, 0.0) in values)
-                say(f"Batch {number + 1}: {finished} of {total} levels")
+                work.keep(unit, value)
+                work.say(f"{name}: {len(values) - ((None, 0.0) in values)} of {total} levels")
         finally:  # an interrupt, or a metric that fails: the others are not wanted any more
             for task in running:
                 self._ray.cancel(task, force=True)
-        return together(values, self._trials, levels)
+        return together(values, self._trials, work.levels)
 
     def _value(self, task: Any, unit: Unit, say: Callable[[str], None]) -> float | None:
         """Return what a task found, None if its worker was lost."""

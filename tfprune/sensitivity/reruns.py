@@ -15,6 +15,7 @@ from keras import ops, tree
 
 from tfprune.channels import graph, running
 from tfprune.cloning import is_graph, leaves
+from tfprune.evaluation import each_model_once
 
 
 class Reruns:
@@ -59,7 +60,8 @@ class Reruns:
         if id(layer) not in self._rests:
             self._rests[id(layer)] = self._rest(layer)
         run, needed, given = self._rests[id(layer)]
-        results = run([values[one] for one in needed])
+        with each_model_once():  # the last batch has another size, and is traced anew
+            results = run([values[one] for one in needed])
         return self.outputs(values | dict(zip(given, results, strict=True)))
 
     def _rest(self, layer: Any) -> tuple[Callable[[list], list], list[int], list[int]]:

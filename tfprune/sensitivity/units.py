@@ -2,14 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from tfprune.sensitivity.bench import Trial
+import numpy as np
+
+from tfprune.channels.batches import Batch
+from tfprune.registry import PrunableWeight
 
 _DEATHS = 3  # of a process at the same level, before the level is taken for the cause
 
 Unit = tuple[int | None, float]
 """A weight and a level; None is the model as it is."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """A weight that is tried: its layer, the layer's path, and the weight as it was."""
+
+    path: str
+    layer: Any
+    weight: PrunableWeight
+    dense: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What is to be measured on a batch.
+
+    Attributes:
+        number: of the batch, from 0.
+        batch: the samples.
+        levels: to prune each weight to.
+        known: what an earlier run has found on this batch, which is not measured again.
+        keep: called with each unit and its value as soon as it is found.
+        say: called with a line of text as the work goes on.
+    """
+
+    number: int
+    batch: Batch
+    levels: Sequence[float]
+    known: Mapping[Unit, float]
+    keep: Callable[[Unit, float], None]
+    say: Callable[[str], None]
 
 
 def units(trials: Sequence[Trial], levels: Sequence[float]) -> list[Unit]:
@@ -60,7 +96,7 @@ class Deaths:
         if self._counts[unit] == _DEATHS:
             raise RuntimeError(
                 f"{named(self._trials, unit)} ended its process {_DEATHS} times, at last: {how}. "
-                "Batches that are finished are in `record`, if one was asked for. Use fewer "
+                "What is finished is in `record`, if one was asked for. Use fewer "
                 "processes if the machine runs out of memory, or processes=1 on this machine to "
                 f"see the error itself. Received: {self._asked}"
             )
