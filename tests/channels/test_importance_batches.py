@@ -82,12 +82,12 @@ def test_data_without_end_are_cut_off():
 
 def test_what_is_measured_is_measured_on_all_samples():
     def parts():
-        return ((np.zeros((500, 3)), np.zeros(500)) for _ in range(5))
+        return ((np.zeros((500, 3)), np.zeros(500)) for _ in range(6))
 
     for data in (parts, parts(), Endable(parts)):
         batches = Batches(model(), data, use=MEASURED)
-        assert [batch.size for batch in batches] == [500] * 5  # beyond MOST
-        assert sum(batch.size for batch in batches) == 2500  # as often as they are asked for
+        assert [batch.size for batch in batches] == [500] * 6  # beyond MOST
+        assert sum(batch.size for batch in batches) == 3000  # as often as they are asked for
 
 
 class Endable:

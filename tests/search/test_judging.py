@@ -70,8 +70,8 @@ def test_pruning_gains_nothing_from_penalties():
 
 def test_the_budget_is_measured_on_all_samples_of_a_generator():
     model = searching.network()
-    x, y = searching.data(model, 2500)
-    parts = ((x[n : n + 500], y[n : n + 500]) for n in range(0, 2500, 500))
+    x, y = searching.data(model, 3000)
+    parts = ((x[n : n + 500], y[n : n + 500]) for n in range(0, 3000, 500))
     seen = []
 
     def counting(labels, outputs):
@@ -80,4 +80,4 @@ def test_the_budget_is_measured_on_all_samples_of_a_generator():
 
     options = {"metric": counting, "trials": 1, "train": searching.cut_only}
     assert tfprune.search(model, parts, 0.1, **options).met
-    assert sum(seen) == 2 * 2500  # dense, and the trial
+    assert sum(seen) == 2 * 3000  # dense, and the trial
