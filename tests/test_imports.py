@@ -63,6 +63,7 @@ HOUSE = (
         "optimizers",
         "torch_optimizers",
         "train_function",
+        "state_sync",
         "agreement",
         "placement",
         "workers",
