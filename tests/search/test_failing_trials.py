@@ -45,6 +45,30 @@ def test_weights_that_are_nan_are_a_failed_trial():
     assert found.met
 
 
+def test_a_model_that_cannot_be_stripped_is_a_failed_trial(monkeypatch):
+    model = network()
+
+    def fall_apart(pruned):
+        raise AssertionError("not built")
+
+    strip = second_time(attempts.strip_pruning, fall_apart)
+    monkeypatch.setattr(attempts, "strip_pruning", strip)
+    found = tfprune.search(model, data(model), 0.9, train=cut_only, trials=2)
+    assert [trial.failure for trial in found.trials] == ["", "AssertionError: not built"]
+
+
+def test_what_is_no_failure_of_the_trial_ends_the_search():
+    model = network()
+    accuracy = lambda y, p: (p.argmax(1) == y).mean()  # noqa: E731 -- as a user would
+
+    def leave(y, p):
+        raise SystemExit
+
+    metric = second_time(accuracy, leave)
+    with pytest.raises(SystemExit):
+        tfprune.search(model, data(model), 0.9, train=cut_only, trials=2, metric=metric)
+
+
 def test_another_model_that_does_not_fit_is_a_failed_trial():
     model = network()
     other = keras.Sequential([keras.Input((10,)), L.Dense(3, "softmax", name="other")])
@@ -59,6 +83,10 @@ def test_another_model_that_does_not_fit_is_a_failed_trial():
     [
         (lambda y, p: float("nan"), "`metric` must return a finite number"),
         (lambda y, p: 1 / 0, "ZeroDivisionError"),
+        (lambda y, p: y[len(y)], "IndexError: index 200 is out of bounds"),
+        (lambda y, p: {}["f1"], "KeyError: 'f1'"),
+        (lambda y, p: open("/no/such/file"), "FileNotFoundError"),  # noqa: SIM115
+        (lambda y, p: bytearray(2**62), "MemoryError"),
     ],
 )
 def test_a_metric_that_fails_keeps_the_trained_model(tmp_path, metric, failure):

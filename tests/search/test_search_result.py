@@ -29,6 +29,31 @@ def test_no_column_says_what_another_one_says(objective, cost, columns, cells):
     assert ["75.0%", "failed:", "out", "of", "memory"] in lines
 
 
+@pytest.mark.parametrize(
+    ("objective", "costs", "label", "along"),
+    [
+        ("sparsity", (0.5, 0.25), "zeros in the pruned weights", [0.5, 0.75]),
+        ("size", (2960.0, 1800.0), "bytes of the sparse float32 file", [1800.0, 2960.0]),
+        ("latency", (0.25, 0.2), "milliseconds of the sparse float32 file", [0.2, 0.25]),
+    ],
+)
+def test_the_curve_is_over_what_the_objective_counts(objective, costs, label, along):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    trials = (Trial(0.5, 0.5, 0.9, costs[0], True), Trial(0.75, 0.75, 0.8, costs[1], False))
+    failed = Trial(0.6, None, None, None, False, "out of memory")
+    found = SearchResult(
+        objective, "accuracy", 0.91, 0.02, (*trials, failed), 0, True, "", None, None
+    )
+    axes = found.plot()
+    curve, _, _, star = axes.get_lines()
+    assert axes.get_xlabel() == label
+    assert list(curve.get_xdata()) == along
+    chosen = 0.5 if objective == "sparsity" else costs[0]
+    assert (list(star.get_xdata()), list(star.get_ydata())) == ([chosen], [0.9])
+
+
 def test_inside_the_budget_the_cheapest_is_chosen_and_outside_that_which_lost_least():
     dear, cheap = Trial(0.5, 0.5, 0.9, 0.5, True), Trial(0.7, 0.7, 0.89, 0.3, True)
     outside, worse = Trial(0.9, 0.9, 0.6, 0.1, False), Trial(0.95, 0.95, 0.3, 0.05, False)

@@ -13,6 +13,7 @@ from tfprune.saved import restored
 Figures = Mapping[str, Any]
 # Of "sparsity" the cost is the zeros once more.
 _COSTS = {"size": ("file size", size), "latency": ("latency", milliseconds)}
+_ALONG = {"size": "bytes", "latency": "milliseconds"}
 
 
 def sensitivity(figures: Figures, source: str) -> Iterator[Item]:
@@ -58,6 +59,8 @@ def sensitivity(figures: Figures, source: str) -> Iterator[Item]:
 
 def search(figures: Figures, source: str) -> Iterator[Item]:
     """Yield the trials of a search, the chosen one marked, and its curve."""
+    from tfprune.search.failures import telling
+
     metric, dense, best = str(figures["metric"]), float(figures["dense"]), figures["best"]
     trials = figures["trials"]
     cost = [_COSTS[name] for name in (figures["objective"],) if name in _COSTS]
@@ -84,7 +87,7 @@ def search(figures: Figures, source: str) -> Iterator[Item]:
         )
     for number, trial in enumerate(trials):
         if trial["failure"]:
-            yield Skipped(f"trial {number + 1}: no figures", str(trial["failure"]), source)
+            yield Skipped(f"trial {number + 1}: no figures", telling(str(trial["failure"])), source)
     reached = [trial for trial in trials if trial["value"] is not None]
     if reached:
         yield _curve(figures, metric, dense, len(reached))
@@ -143,8 +146,9 @@ def _curve(figures: Figures, metric: str, dense: float, count: int) -> Picture:
         allocation=None,
         **{name: figures[name] for name in names},
     )
+    along = _ALONG.get(figures["objective"], "zeros")
     alt = (
-        f"Curve of {metric} over zeros for {count} trials, with the dense model and the budget as "
-        f"lines. {figures['reason']}"
+        f"Curve of {metric} over {along} for {count} trials, with the dense model and the budget "
+        f"as lines. {figures['reason']}"
     )
     return picture(SEARCH, alt, 3.2, lambda figure: found.plot(figure.subplots()))

@@ -19,13 +19,12 @@ from tfprune.evaluation import Judge, each_model_once, evaluate
 from tfprune.export import export_tflite
 from tfprune.prune import prune
 from tfprune.search.engines import Choice
+from tfprune.search.failures import text_of
 from tfprune.search.result import UNMEASURED, Trial
+from tfprune.search.untouched import left_as_it_was
 from tfprune.strip import TOLERANCE, least_sparsity, strip_pruning
 
 Train = Callable[[keras.Model], Any]
-
-_FAILURES = (ValueError, TypeError, ArithmeticError, RuntimeError)
-"""What stripping, a metric, an export or a measurement raises for a model that they cannot use."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Attempts:
             value = evaluate(made, self.batches, self.judge)
             reached, asked = _zeros(made, spread)
             cost = _cost(self.objective, made, reached)
-        except _FAILURES as error:
+        except Exception as error:  # noqa: BLE001 -- a metric is the user's own, as `train` is
             return failed(trial, error)
         return dataclasses.replace(
             trial,
@@ -76,7 +75,7 @@ def trained(model: keras.Model, train: Train, choice: Choice) -> tuple[Trial, ke
     trial = untried(choice)
     pruned = prune(model, choice.spread)
     try:
-        with each_model_once():
+        with each_model_once(), left_as_it_was(model):
             returned = train(pruned)
     except Exception as error:  # noqa: BLE001 -- whatever training raises must not end the search
         return failed(trial, error), None
@@ -84,7 +83,7 @@ def trained(model: keras.Model, train: Train, choice: Choice) -> tuple[Trial, ke
     made = returned if isinstance(returned, keras.Model) else pruned
     try:
         return trial, strip_pruning(made)
-    except _FAILURES as error:
+    except Exception as error:  # noqa: BLE001 -- it may be a model of the user's own layers
         return failed(trial, error), None
 
 
@@ -97,8 +96,7 @@ def untried(choice: Choice) -> Trial:
 
 def failed(trial: Trial, error: Exception) -> Trial:
     """Return a trial that says why it has no value."""
-    reason = f"{type(error).__name__}: {error}".splitlines()[0]
-    return dataclasses.replace(trial, failure=reason)
+    return dataclasses.replace(trial, failure=text_of(error))
 
 
 def _zeros(model: keras.Model, spread: Allocation) -> tuple[float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -47,6 +48,9 @@ def identity(
 ) -> dict[str, Any]:
     """Return what tells a search from another, as JSON knows it; the weights by their sum.
 
+    The sum is of all weights, frozen ones too: a model that is frozen is another search by
+    "trainable", the number of weights that train, which says so.
+
     Args:
         model: that is pruned.
         batches: that the budget is measured on.
@@ -55,11 +59,12 @@ def identity(
 
     Example: `identity(model, batches, options, objective="size", between=[0.5, 0.99])`
     """
-    total = sum(float(np.abs(v.numpy(), dtype=np.float64).sum()) for v in model.trainable_variables)
+    values = [np.asarray(v.numpy(), dtype=np.float64) for v in model.weights]
     schedule = options["schedule"]
     return {
         "model": model.name,
-        "sum": round(total, 3),
+        "weights": round(sum(float(np.abs(value).sum()) for value in values), 3),
+        "trainable": sum(math.prod(v.shape) for v in model.trainable_weights),
         "data": digest_of_data(batches),
         "schedule": None if schedule is None else schedule.get_config(),
         "pattern": str(options["pattern"]),

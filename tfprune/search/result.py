@@ -15,8 +15,13 @@ from rich.text import Text
 
 from tfprune.allocate import Allocation
 from tfprune.results import Result
+from tfprune.search.failures import telling
 
 UNITS = {"sparsity": "zeros", "size": "bytes", "latency": "ms"}
+_COST_AXES = {
+    "size": "bytes of the sparse float32 file",
+    "latency": "milliseconds of the sparse float32 file",
+}
 UNMEASURED = "trained, and not measured yet"
 
 
@@ -30,7 +35,7 @@ class Trial:
         value: the metric after training; None if the trial failed.
         cost: by the objective: 1 - zeros, bytes of the sparse float32 file, or milliseconds.
         within: whether the value is inside the budget.
-        failure: why there is no value, empty if there is one.
+        failure: why there is no value, with all that the error says; empty if there is one.
         file: name of the trained model in the search's folder, empty without a folder.
         settings: what was sampled for it, by name of a layer or group; empty for bisection.
         short: whether it has fewer zeros than were asked for: `train` did not prune to the end.
@@ -109,7 +114,7 @@ class SearchResult(Result):
                 table.add_row(
                     *("", f"{trial.sparsity:.1%}", "", "", ""),
                     *("" for _ in unit),
-                    f"failed: {trial.failure}",
+                    f"failed: {telling(trial.failure)}",
                 )
                 continue
             table.add_row(
@@ -128,23 +133,37 @@ class SearchResult(Result):
         return Group(self.table(), Text(self.reason))
 
     def plot(self, axes: Any = None) -> Any:
-        """Draw the metric over sparsity with the budget's line; returns matplotlib axes."""
+        """Draw the metric over zeros, or what the objective counts; returns matplotlib axes.
+
+        The dense model and the budget are lines, the chosen trial is a star; those that failed
+        are left out.
+
+        Args:
+            axes: of matplotlib, to draw on; None makes a figure.
+
+        Example: `result.plot().figure.savefig("search.png")`
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
         import matplotlib.pyplot as plt
 
         if axes is None:
             _, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+        by_cost = self.objective in _COST_AXES
         done = sorted(
-            (t.reached, t.value)
+            (t.cost if by_cost else t.reached, t.value)
             for t in self.trials
-            if t.reached is not None and t.value is not None
+            if t.reached is not None and t.value is not None and t.cost is not None
         )
         axes.plot([x for x, _ in done], [y for _, y in done], marker="o")
         axes.axhline(self.dense, color="grey", linestyle=":", label="dense")
         axes.axhline(self.dense - self.max_drop, color="tab:red", linestyle="--", label="budget")
         if self.best is not None and self.trials[self.best].reached is not None:
             chosen = self.trials[self.best]
-            axes.plot([chosen.reached], [chosen.value], "*", markersize=16, label="chosen")
-        axes.set_xlabel("zeros in the pruned weights")
+            at = chosen.cost if by_cost else chosen.reached
+            axes.plot([at], [chosen.value], "*", markersize=16, label="chosen")
+        axes.set_xlabel(_COST_AXES.get(self.objective, "zeros in the pruned weights"))
         axes.set_ylabel(self.metric)
         axes.legend()
         return axes
@@ -162,7 +181,7 @@ def _shown(objective: str, cost: float) -> str:
 def reason_for(best: Trial | None, dense: float, max_drop: float, trials: Sequence[Trial]) -> str:
     """Return why a trial was chosen, or why none is inside the budget."""
     if best is None or best.value is None:
-        return f"Every trial failed; the last one: {trials[-1].failure}"
+        return f"Every trial failed; the last one: {telling(trials[-1].failure)}"
     lost = dense - best.value
     if best.within:
         return f"{best.reached:.1%} zeros cost {lost:.4f}, inside the budget of {max_drop:g}."
