@@ -191,6 +191,8 @@ def test_ties_go_to_the_more_accurate():
         ({"max_accuracy_drop": float("nan")}, ValueError, "max_accuracy_drop=nan"),
         ({"objective": "speed"}, ValueError, "sparsity, size, latency"),
         ({"train": None}, TypeError, "`train` must be a function"),
+        ({"max_accuracy_drop": True}, ValueError, "Received: max_accuracy_drop=True"),
+        ({"max_accuracy_drop": 5}, ValueError, "for a point pass 0.01. Received: .*drop=5"),
         ({"trials": 0}, ValueError, "Received: trials=0"),
         ({"between": (0.9, 0.5)}, ValueError, "least and the greatest"),
         ({"between": 0.5}, ValueError, "least and the greatest"),
@@ -202,6 +204,38 @@ def test_bad_arguments(arguments, error, message):
     model = network()
     with pytest.raises(error, match=message):
         tfprune.search(model, data(model), **{"train": cut_only, **arguments})
+
+
+def test_numbers_of_numpy_as_a_budget_and_more_than_1_of_another_metric():
+    model = network()
+    options = {"train": cut_only, "trials": 1}
+    assert tfprune.search(model, data(model), np.float32(0.5), **options).max_drop == 0.5
+    points = lambda y, p: 100 * (p.argmax(1) == y).mean()  # noqa: E731 -- as a user would
+    assert tfprune.search(model, data(model), 5, metric=points, **options).max_drop == 5.0
+
+
+def test_the_budget_is_measured_on_all_that_a_generator_gives():
+    """The labels are wrong only after the 2,048 samples that are enough for an importance."""
+    model = network()
+    x, y = data(model, 3000)
+    y[2500:] = (y[2500:] + 1) % 3
+    batches = [(x[n : n + 500], y[n : n + 500]) for n in range(0, 3000, 500)]
+    options = {"train": cut_only, "trials": 1}
+    found = tfprune.search(model, (batch for batch in batches), 0.9, **options)
+    assert found.dense == pytest.approx(2500 / 3000)
+    whole = tfprune.search(model, (x, y), 0.9, **options)
+    assert found.trials[0].value == pytest.approx(whole.trials[0].value)
+
+
+def test_a_folder_that_cannot_be_one(tmp_path):
+    model = network()
+    (tmp_path / "file").write_text("mine")
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(NotADirectoryError, match=r"kept in a folder.*Received: fold") as told:
+            tfprune.search(model, data(model), train=cut_only, folder=path)
+        assert repr(str(path)) in str(told.value)
+    with pytest.raises(OSError, match=r"cannot be made \(File name too long\).*Received: folder="):
+        tfprune.search(model, data(model), train=cut_only, folder=tmp_path / ("x" * 300))
 
 
 def test_data_without_labels():

@@ -47,6 +47,9 @@ class Engine(Protocol):
 class Bisection:
     """Sparser while trials are inside the budget, denser when one is not.
 
+    A trial that fails says nothing of its sparsity: a denser one is next, and when that has a
+    value, sparser ones are tried again. Only if these fail too, what is sparser is given up.
+
     Args:
         between: least and greatest sparsity.
         method: how zeros are spread.
@@ -56,20 +59,32 @@ class Bisection:
     def __init__(self, between: tuple[float, float], method: str, spread: Spread) -> None:
         self._low, self._high = between
         self._spread, self._method = spread, method
+        self._failed: list[float] = []  # between the two, as far as is known
+        self._failing = False  # whether the trial before failed
         for end in between:  # a method that refuses a sparsity does so before anything is trained
             spread(end, method, None)
 
     def ask(self, earlier: Trial | None) -> Choice:
-        """Return the middle of what is left."""
-        middle = round((self._low + self._high) / 2, 6)
+        """Return the middle of what is left, or of what is denser than all that failed."""
+        high = min(self._failed) if self._failing else self._high
+        middle = round((self._low + high) / 2, 6)
         return Choice(self._spread(middle, self._method, None), {})
 
     def tell(self, trial: Trial, over: float) -> None:
-        """Leave out one half."""
+        """Leave out one half; which one is not known of a trial that failed."""
+        if trial.value is None:
+            known_to_fail, alone = bool(self._failed), not self._failing
+            self._failed.append(trial.sparsity)
+            if known_to_fail and alone:  # between two failures a denser trial did not fail
+                self._high, self._failed = min(self._failed), []
+            self._failing = bool(self._failed)
+            return
+        self._failing = False
         if trial.within:
             self._low = trial.sparsity
         else:
             self._high = trial.sparsity
+        self._failed = [one for one in self._failed if self._low < one < self._high]
 
 
 class Sampling:

@@ -33,6 +33,8 @@ class Record:
 
     Raises:
         ValueError: the folder holds another search, or a file of that name that is none.
+        NotADirectoryError: a file is there, or above it.
+        OSError: the folder cannot be made.
     """
 
     def __init__(
@@ -42,7 +44,7 @@ class Record:
         self._model = model
         self._done: dict[int, Trial] = {}
         if self._folder is not None:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            _make(self._folder)
         self._record = resumption.Record(
             None if self._folder is None else self._folder / RECORD,
             identity,
@@ -131,3 +133,20 @@ class Record:
         count = max(max(self._done) + 1, len(self._record.earlier or []))
         every = [self._done.get(n) or self.earlier(n) or _UNFINISHED for n in range(count)]
         self._record.write({"trials": [dataclasses.asdict(one) for one in every]})
+
+
+def _make(folder: pathlib.Path) -> None:
+    """Make a folder, and those above it, where they do not exist."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise NotADirectoryError(
+            f"The trials of a search are kept in a folder, and {str(folder)!r} is a file or lies "
+            f"in one. Choose another path. Received: folder={str(folder)!r}"
+        ) from None
+    except OSError as error:
+        raise type(error)(
+            f"The folder {str(folder)!r} for the trials of a search cannot be made "
+            f"({error.strerror}). Choose a place that you may write to. "
+            f"Received: folder={str(folder)!r}"
+        ) from error

@@ -17,14 +17,16 @@ from tfprune.cluster import Cluster, check, require_none
 from tfprune.evaluation import Judge, evaluate, require_model
 from tfprune.metrics import Metric
 from tfprune.schedules import PruningSchedule, check_sparsity
+from tfprune.schedules.base import is_number
 from tfprune.search import ray_trials
 from tfprune.search.attempts import Attempts, Train
 from tfprune.search.course import Course
 from tfprune.search.engines import LAYERS, Bisection, Engine, Sampling
 from tfprune.search.identity import identity
 from tfprune.search.logs import Logs
+from tfprune.search.notes import notes
 from tfprune.search.record import Record
-from tfprune.search.result import UNITS, SearchResult, Trial, reason_for
+from tfprune.search.result import UNITS, SearchResult, reason_for
 from tfprune.sensitivity import Sensitivity
 
 BISECTION, OPTUNA, RAY = "bisection", "optuna", "ray"
@@ -56,15 +58,18 @@ def search(
     """Find the sparsest model that loses no more accuracy than allowed, training each trial.
 
     Sparsities are tried by bisection: where a trial stays inside the budget the next one is
-    sparser, where it does not the next one is denser. With `engine="optuna"` each trial samples a
-    sparsity for every layer or group, where earlier trials did well: a wider search, which takes
-    30 trials rather than 6. Each trial starts from the model as it is.
+    sparser, where it does not the next one is denser; a trial that fails says nothing of its
+    sparsity, and is passed by once before what is sparser is given up. With `engine="optuna"` each
+    trial samples a sparsity for every layer or group, where earlier trials did well: a wider
+    search, which takes 30 trials rather than 6. Each trial starts from the model as it was before
+    the search, even if `train` changes that: a `keras.distillation.Distiller` freezes its teacher.
 
     Args:
         model: a trained Sequential or Functional model of Keras 3; it is not changed.
         data: held-out (inputs, labels), or batches of them to their end, that the budget is
             measured on.
-        max_accuracy_drop: the budget, in the metric's own unit: 0.01 is one point of accuracy.
+        max_accuracy_drop: the budget, in the metric's own unit: 0.01 is one point of accuracy, of
+            which at most 1 can be lost.
         objective: what the chosen model has least of: "sparsity" (nonzero weights), "size" (bytes
             of the sparse float32 `.tflite`), "latency" (milliseconds of that file here).
         train: called with each wrapped model; compiles it and trains it with
@@ -119,9 +124,11 @@ def search(
     ```
 
     Raises:
-        ValueError, TypeError: an argument is out of range; data that are empty, misshaped or
-            without labels; a folder of another search. What `train` raises, or what judging its
-            model does, is recorded as a failed trial, and the search goes on.
+        ValueError, TypeError: an argument is out of range; data that are empty, misshaped,
+            without labels or without end; a folder of another search. What `train` raises, or what
+            judging its model does, is recorded as a failed trial, and the search goes on; only
+            Ctrl-C and the like end it.
+        NotADirectoryError, OSError: `folder` is a file, or cannot be made.
         ImportError: `engine="optuna"` without Optuna, `engine="ray"` without it or Ray.
         ConnectionError: a cluster that does not answer within 30 seconds.
 
@@ -129,7 +136,7 @@ def search(
     Akiba et al. 2019).
     """
     require_model(model, "search")
-    _check(max_accuracy_drop, objective, train, trials, between)
+    _check(max_accuracy_drop, metric, objective, train, trials, between)
     _check_places(engine, processes, address, resources)
     assert train is not None
     followed = None if schedule is None else schedules.get(schedule)
@@ -173,7 +180,7 @@ def search(
         chosen = kept.model(best)
     reason = [
         reason_for(best, dense, max_accuracy_drop, kept.trials),
-        *_notes(kept.trials, course.again),
+        *notes(model, kept.trials, course.again),
     ]
     return SearchResult(
         objective=objective,
@@ -225,33 +232,16 @@ def _chosen_by(engine: str, method: Any, groups: Any, seed: int) -> list[Any]:
     return [engine, method] if engine == BISECTION else [OPTUNA, method, groups, seed]
 
 
-def _notes(trials: list[Trial], again: list[int]) -> list[str]:
-    """Return what else there is to know: trials less sparse than asked, or of an earlier run."""
-    short = [number for number, trial in enumerate(trials, 1) if trial.short]
-    found = []
-    if short:
-        found.append(
-            f"{_numbered(short)} fewer zeros than asked for: `train` has to fit the model that it "
-            "is given, with `tfprune.UpdatePruningStep()`, up to the end of the schedule."
-        )
-    if again:
-        found.append(
-            f"{_numbered(again)} been taken from the folder, as `train` made them in an earlier "
-            "run."
-        )
-    return found
-
-
-def _numbered(trials: list[int]) -> str:
-    several = len(trials) > 1
-    return f"Trial{'s' * several} {', '.join(map(str, trials))} {'have' if several else 'has'}"
-
-
-def _check(drop: Any, objective: Any, train: Any, trials: Any, between: Any) -> None:
-    if isinstance(drop, bool) or not isinstance(drop, (int, float)) or not 0 <= drop < math.inf:
+def _check(drop: Any, metric: Any, objective: Any, train: Any, trials: Any, between: Any) -> None:
+    if not is_number(drop) or not 0 <= drop < math.inf:
         raise ValueError(
             "`max_accuracy_drop` is how much the metric may fall, 0 or more: 0.01 is one point of "
             f"accuracy. Received: max_accuracy_drop={drop!r}"
+        )
+    if metric == "accuracy" and drop > 1:
+        raise ValueError(
+            "Accuracy is a fraction, of which at most 1 can be lost: for a point pass 0.01. "
+            f"Received: max_accuracy_drop={drop!r}"
         )
     if objective not in UNITS:
         raise ValueError(
