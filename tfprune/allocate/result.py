@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from typing import Any
 
@@ -13,7 +14,7 @@ from rich.text import Text
 
 from tfprune.patterns import Pattern
 from tfprune.results import Result
-from tfprune.rules import Rule
+from tfprune.rules import Rule, to_yaml
 from tfprune.schedules import PruningSchedule, with_final
 
 
@@ -48,7 +49,13 @@ class Allocation(Result):
         schedule: that every layer follows to its own sparsity.
         pattern: where zeros may stand.
 
-    Example: `print(tfprune.allocate(model, 0.9, "erk"))`
+    Example:
+
+    ```python
+    spread = tfprune.allocate(model, 0.9, "erk")
+    print(spread)
+    spread.to_yaml("rules.yaml")  # `tfprune.prune(model, "rules.yaml")` does the same, any time
+    ```
 
     Source: made by `tfprune.allocate`.
     """
@@ -70,6 +77,19 @@ class Allocation(Result):
             else:
                 found.append(Rule(name, with_final(self.schedule, row.sparsity), self.pattern))
         return found
+
+    def to_yaml(self, path: str | os.PathLike | None = None, overwrite: bool = False) -> str:
+        """Return the rules as YAML, and save them if a path is given.
+
+        `tfprune.prune(model, path)` reads the same rules; `to_json` keeps the figures.
+
+        Raises:
+            ValueError: a schedule of one's own whose arguments are no plain values.
+            OSError: see `tfprune.files.check_target`.
+        """
+        return to_yaml(
+            self.rules, path, overwrite, note=f"{self.sparsity:.1%} zeros, {self.method}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as plain values."""

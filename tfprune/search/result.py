@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,7 +69,14 @@ class SearchResult(Result):
         model: the chosen model, stripped; None if every trial failed.
         allocation: how its zeros were spread; its `rules` make the model again.
 
-    Example: `result = tfprune.search(model, (x, y), train=train); print(result); result.plot()`
+    Example:
+
+    ```python
+    result = tfprune.search(model, (x, y), train=train)
+    print(result)
+    result.plot()
+    result.to_yaml("rules.yaml")  # for `tfprune.prune(model, "rules.yaml")`
+    ```
 
     Source: made by `tfprune.search`.
     """
@@ -88,6 +96,22 @@ class SearchResult(Result):
     def rules(self) -> list:
         """The rules of the chosen trial, for `tfprune.prune`; empty if every trial failed."""
         return self.allocation.rules if self.allocation is not None else []
+
+    def to_yaml(self, path: str | os.PathLike | None = None, overwrite: bool = False) -> str:
+        """Return the rules of the chosen trial as YAML, and save them if a path is given.
+
+        `tfprune.prune(model, path)` reads the same rules; `to_json` keeps the figures.
+
+        Raises:
+            ValueError: every trial failed, so that there are no rules.
+            OSError: see `tfprune.files.check_target`.
+        """
+        if self.allocation is None:
+            raise ValueError(
+                "No trial gave rules that could be written; see `trials` for what each failed of, "
+                f"and search again. Received: {len(self.trials)} trials, all failed"
+            )
+        return self.allocation.to_yaml(path, overwrite)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as plain values, the model left out."""
@@ -129,8 +153,9 @@ class SearchResult(Result):
         return table
 
     def __rich__(self) -> Group:
-        """Return what rich prints: the table and the reason under it."""
-        return Group(self.table(), Text(self.reason))
+        """Return what rich prints: the trials, the reason under them, what each layer loses."""
+        chosen = [] if self.allocation is None else [Text(), self.allocation.table()]
+        return Group(self.table(), Text(self.reason), *chosen)
 
     def plot(self, axes: Any = None) -> Any:
         """Draw the metric over zeros, or what the objective counts; returns matplotlib axes.
