@@ -372,7 +372,11 @@ MISTAKES = {
         2,
         r"Expected one of layers, schedule.*'shedule'",
     ),
-    "unknown top key": ("rule:\n  - schedule: 0.5", 1, r"Expected one of rules\. Received: 'rule'"),
+    "unknown top key": (
+        "rule:\n  - schedule: 0.5",
+        1,
+        r"Expected one of rules, distribution\. Received: 'rule'",
+    ),
     "two top keys": ("rules:\n  - schedule: 0.5\nversion: 1", 3, r"Received: 'version'"),
     "key twice": ("- layers: a\n  schedule: 0.5\n  layers: b", 3, r"stands twice.*'layers'"),
     "rules twice": ("rules:\n  - schedule: 0.5\nrules:\n  - schedule: 0.6", 3, r"twice.*'rules'"),

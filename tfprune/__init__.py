@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from tfprune.regrowth import RigL, SoftPruning
     from tfprune.regularizers import BatchNormRegularizer
     from tfprune.reporting import Report, report
-    from tfprune.rules import Rule
+    from tfprune.rules import Distribution, Rule
     from tfprune.schedules import (
         ConstantSparsity,
         FunctionSchedule,
@@ -104,7 +104,7 @@ _HOMES = {
     "regrowth": ("RigL", "SoftPruning"),
     "regularizers": ("BatchNormRegularizer",),
     "reporting": ("Report", "report"),
-    "rules": ("Rule",),
+    "rules": ("Distribution", "Rule"),
     "schedules": (
         "ConstantSparsity",
         "FunctionSchedule",
@@ -134,6 +134,7 @@ __all__ = [  # noqa: RUF022 -- spelt out for type checkers and `import *`
     "ConstantSparsity",
     "Count",
     "DemoPage",
+    "Distribution",
     "Explanation",
     "ExportResult",
     "FunctionSchedule",

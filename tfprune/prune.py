@@ -125,11 +125,11 @@ def prune(model: Any, rules: Any) -> Any:
     Args:
         model: a built Sequential or Functional model, Keras 3 or tf_keras.
         rules: a list of `tfprune.Rule` (the first that matches a layer wins, a layer that none
-            matches stays dense), the path of a YAML file with the same rules, or a
-            `tfprune.Allocation`. A number is a sparsity for the whole model: the smallest weights
-            of all layers go, so that some layers become sparser than others, gradually over the
-            run (see `tfprune.Gradual`; tf_keras: at once). One schedule is followed by every layer
-            to the same sparsity.
+            matches stays dense, unless a `tfprune.Distribution` ends the list), the path of a YAML
+            file with the same rules, or a `tfprune.Allocation`. A number is a sparsity for the
+            whole model: the smallest weights of all layers go, so that some layers become sparser
+            than others, gradually over the run (see `tfprune.Gradual`; tf_keras: at once). One
+            schedule is followed by every layer to the same sparsity.
 
     Returns:
         A new model, weights and all; compile it, and train it with `UpdatePruningStep`.
@@ -182,7 +182,7 @@ def decide(model: Any, rules: Any) -> dict[int, Decision]:
         ValueError: as `prune` does.
     """
     keras_ = room(require_family(model, "a model"))
-    rule_list = rules_.get(rules)
+    rule_list = rules_.spread_out(model, rules_.get(rules))
     used: dict[Rule, list[str]] = {rule: [] for rule in rule_list}
 
     def plan(layer: Any, path: str) -> _Plan:

@@ -65,7 +65,12 @@ def sensitivity(
         int, typer.Option(min=1, help="Processes that share the work, each with its own copy.")
     ] = 1,
     json_out: Annotated[
-        pathlib.Path | None, typer.Option("--json", metavar="OUT", help="Save the table as JSON.")
+        pathlib.Path | None,
+        typer.Option(
+            "--json",
+            metavar="OUT",
+            help="Save the table as JSON, for `tfprune.allocate(..., sensitivity=OUT)`.",
+        ),
     ] = None,
     plot: Annotated[
         pathlib.Path | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args
@@ -16,7 +17,7 @@ from tfprune.family import family, require_family, room
 from tfprune.paths import listed, walk
 from tfprune.patterns import NM, Pattern
 from tfprune.schedules import PruningSchedule, check_sparsity
-from tfprune.sensitivity import Sensitivity
+from tfprune.sensitivity import Sensitivity, load
 
 Method = Literal["uniform", "erk", "global", "lamp", "sensitivity", "size", "latency"]
 METHODS: tuple[str, ...] = get_args(Method)
@@ -31,7 +32,7 @@ def allocate(
     *,
     schedule: PruningSchedule | float | None = None,
     pattern: Any = "unstructured",
-    sensitivity: Sensitivity | None = None,
+    sensitivity: Sensitivity | str | os.PathLike | None = None,
     layers: str | Iterable[str] | None = None,
     ignore: str | Iterable[str] = (),
     floor: float | Mapping[str, float] = 0.0,
@@ -44,8 +45,10 @@ def allocate(
         sparsity: fraction of zeros over all layers that take part; by "size" and "latency" over
             those of them in which zeros save something, while the others stay dense.
         method: "uniform" (the same for each, as tfmot does), "erk" (Erdos-Renyi-Kernel: small
-            kernels stay denser), "global" (one threshold of magnitude over all layers),
-            "lamp" (one threshold over all layers of each weight's part in what its layer keeps),
+            kernels stay denser), "global" (one threshold of magnitude over all layers, as the
+            weights are now: each layer keeps the sparsity that this gives it while they train),
+            "lamp" (one threshold over all layers of each weight's part in what its layer keeps,
+            as they are now too),
             "sensitivity" (the next zero costs every layer the same, as measured), "size" (the
             next byte saved in the sparse float32 `.tflite` costs every layer the same part of the
             squared magnitude that it has left; layers too small for sparse encoding or without
@@ -56,7 +59,8 @@ def allocate(
             replaced (a number: at once); if None, gradually over the run (see `tfprune.Gradual`;
             tf_keras: at once).
         pattern: where zeros may stand; N:M patterns fix their own sparsity and are refused.
-        sensitivity: what `tfprune.sensitivity` measured, for the method of that name.
+        sensitivity: what `tfprune.sensitivity` measured, for the method of that name; or the path
+            of the JSON that it was saved to (`to_json`, or `tfprune sensitivity --json`).
         layers: paths of the only layers that take part.
         ignore: paths of layers that stay dense.
         floor: least sparsity of every layer, or of the named ones.
@@ -76,8 +80,9 @@ def allocate(
     Raises:
         ValueError: no such method, schedule or layer, a sparsity out of range, a floor above its
             ceiling, or floors and ceilings that leave no room; a sensitivity of a model with other
-            layers; by "size" and "latency" a model in which zeros save nothing, with the
-            reason and what to change.
+            layers, or a file that holds none; by "size" and "latency" a model in which zeros save
+            nothing, with the reason and what to change.
+        FileNotFoundError: there is no file of a sensitivity at that path.
 
     Source: the methods' papers are named in `tfprune.allocation`.
     """
@@ -92,16 +97,17 @@ def allocate(
             f"The pattern {pattern} fixes the sparsity of every layer, so there is nothing to "
             f"spread. Pass it to `tfprune.prune` in a `Rule`. Received: pattern='{pattern}'"
         )
-    if (method == "sensitivity") != isinstance(sensitivity, Sensitivity):
+    if method == "sensitivity" and isinstance(sensitivity, (str, os.PathLike)):
+        sensitivity = load(sensitivity)
+    measured = sensitivity if isinstance(sensitivity, Sensitivity) else None
+    if measured is not sensitivity or (method == "sensitivity") != (measured is not None):
         raise ValueError(
             "`method='sensitivity'` and `sensitivity=` go together: measure first, with "
-            "`tfprune.sensitivity(model, data)`. "
+            "`tfprune.sensitivity(model, data)`, and pass the result or the path of its JSON. "
             f"Received: method={method!r}, sensitivity={type(sensitivity).__name__}"
         )
-    if schedule is None:
-        schedule = shares.usual_schedule(family(model) or "keras", 0.5)
-    schedule = schedules.get(schedule)
-    weights = _weights(model, schedule, pattern)
+    schedule = usual(model, schedule)
+    weights = prunable(model, schedule, pattern)
     taking_part = _chosen(list(weights), layers, ignore)
     weights = {path: weights[path] for path in taking_part}
     sizes = {path: sum(a.size for a in arrays) for path, arrays in weights.items()}
@@ -117,7 +123,7 @@ def allocate(
         paying = _PAYING[method](model, list(weights), pattern)
         rows = _where_it_pays(paying, method, sizes, sparsity, floors, ceilings)
     else:
-        curves = _curves(method, weights, sensitivity)
+        curves = _curves(method, weights, measured)
         limits = list(floors.values()), list(ceilings.values())
         found = allocation.spread(curves, list(sizes.values()), sparsity, *limits)
         pairs = zip(sizes.items(), found, strict=True)
@@ -208,7 +214,14 @@ def _by_cost(weights: dict[str, list[np.ndarray]], measured: Sensitivity) -> lis
     return allocation.cheapest(measured.sparsities, losses)
 
 
-def _weights(model: Any, schedule: PruningSchedule, pattern: Pattern) -> dict[str, list]:
+def usual(model: Any, schedule: PruningSchedule | float | None) -> PruningSchedule:
+    """Return the schedule that was asked for, the usual one of the model's family if none was."""
+    if schedule is None:
+        schedule = shares.usual_schedule(family(model) or "keras", 0.5)
+    return schedules.get(schedule)
+
+
+def prunable(model: Any, schedule: PruningSchedule, pattern: Pattern) -> dict[str, list]:
     """Return the kernels of each layer that can be pruned, by its path, shared layers once."""
     keras_ = room(require_family(model, "a model"))
     if not keras_.is_graph(model) or not model.built:

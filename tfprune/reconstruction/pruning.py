@@ -19,7 +19,7 @@ from tfprune.prune import decide
 from tfprune.recalibration import batch_norms, recalibrate
 from tfprune.reconstruction.fitting import Target, cut
 from tfprune.reconstruction.report import ReconstructedWeight, ReconstructionReport
-from tfprune.rules import Rule
+from tfprune.rules import Distribution, Rule
 from tfprune.strip import pruned_layers
 
 _SHARED = "it cannot be rebuilt from its configuration, so the original would be pruned with it"
@@ -108,11 +108,11 @@ def prune_one_shot(
     return copy, ReconstructionReport(copy.name, samples, tuple(rows), dense, measured)
 
 
-def _rules(rules: Any, pattern: Any) -> list[Rule]:
+def _rules(rules: Any, pattern: Any) -> list[Rule | Distribution]:
     if pattern is None:
         found = rules_.get(rules)
         for rule in found:
-            if not rule.criterion.plain:
+            if isinstance(rule, Rule) and not rule.criterion.plain:
                 raise ValueError(
                     "A cut in one shot chooses weights by what their loss would do to the outputs, "
                     "so that no other score or regrowth fits. Leave `score` and `regrowth` out of "

@@ -14,11 +14,13 @@ rules:
     regrowth: soft                # or {class: RigL, fraction: 0.3}: cut weights may return
   - layers: {class: Dense}
     skip: true
+distribution: {method: erk, sparsity: 0.9}  # over all other layers, see `Distribution`
 ```
 """
 
+from tfprune.rules.distribution import Distribution, spread_out
 from tfprune.rules.reading import get, load
 from tfprune.rules.rule import LayerClass, Rule
 from tfprune.rules.writing import to_yaml
 
-__all__ = ["LayerClass", "Rule", "get", "load", "to_yaml"]
+__all__ = ["Distribution", "LayerClass", "Rule", "get", "load", "spread_out", "to_yaml"]

@@ -10,26 +10,35 @@ import yaml
 
 from tfprune import patterns, regrowth, schedules, scores
 from tfprune import yaml_nodes as nodes
+from tfprune.rules.distribution import Distribution, require_order
 from tfprune.rules.rule import LayerClass, Rule, require_expression
 from tfprune.schedules import PruningSchedule
 
 _KEYS = ("layers", "schedule", "pattern", "score", "regrowth", "skip")
+_SPREAD_KEYS = (
+    *("method", "sparsity", "schedule", "pattern", "sensitivity"),
+    *("layers", "ignore", "floor", "ceiling"),
+)
 
 
-def get(rules: Any) -> list[Rule]:
-    """Turn rules, an `Allocation`, a schedule, a sparsity, or a YAML file's path into a list."""
+def get(rules: Any) -> list[Rule | Distribution]:
+    """Turn rules, an `Allocation`, a schedule, a sparsity, or a YAML file's path into a list.
+
+    A `Distribution` may be the last of it: `spread_out` makes rules of that once there is a model.
+    """
     rules = getattr(rules, "rules", rules)
-    if isinstance(rules, Rule):
+    if isinstance(rules, (Rule, Distribution)):
         return [rules]
     if isinstance(rules, (str, os.PathLike)):
         return load(rules)
     if isinstance(rules, Sequence):
-        wrong = [r for r in rules if not isinstance(r, Rule)]
+        wrong = [r for r in rules if not isinstance(r, (Rule, Distribution))]
         if wrong or not rules:
             raise ValueError(
                 "`rules` must be a list of at least one `tfprune.Rule`. "
                 f"Received: {wrong[0] if wrong else rules!r}"
             )
+        require_order(rules)
         return list(rules)
     if rules is None:
         raise ValueError(
@@ -40,8 +49,11 @@ def get(rules: Any) -> list[Rule]:
     return [Rule(schedule=rules)]
 
 
-def load(path: str | os.PathLike) -> list[Rule]:
+def load(path: str | os.PathLike) -> list[Rule | Distribution]:
     """Read rules from a YAML file; errors name the file and the line.
+
+    The file is a list of rules, or has them under `rules:`, beside or instead of which it may have
+    a `distribution:` of the layers that they leave.
 
     Example: `tfprune.prune(model, "rules.yaml")`.
 
@@ -56,18 +68,24 @@ def load(path: str | os.PathLike) -> list[Rule]:
             f"Received: {os.fspath(path)!r}"
         )
     root = nodes.read(path)
+    spread: list[Rule | Distribution] = []
     if isinstance(root, yaml.MappingNode):
         _require_no_figures(root, path)
-        fields = nodes.fields(root, ("rules",), path)
+        fields = nodes.fields(root, ("rules", "distribution"), path)
+        if "distribution" in fields:
+            spread = [_distribution(fields["distribution"], path)]
+            if "rules" not in fields:
+                return spread
         root = fields.get("rules")
     if not isinstance(root, yaml.SequenceNode) or not root.value:
         empty = root is None or not root.value
         received = "no rules" if empty else f"{nodes.shown(root)}, {nodes.at(root)}"
         raise ValueError(
             f"{path}: expected a list of rules, each with `layers` and `schedule` (or `skip`), "
-            f"alone or under the key `rules:`. Received: {received}"
+            "alone or under the key `rules:`, or a `distribution:` with `method` and `sparsity`. "
+            f"Received: {received}"
         )
-    return [_rule(node, path) for node in root.value]
+    return [*(_rule(node, path) for node in root.value), *spread]
 
 
 def _require_no_figures(root: yaml.MappingNode, path) -> None:
@@ -97,6 +115,34 @@ def _rule(node, path) -> Rule:
     rule = nodes.checked(lambda: Rule(**arguments), node, path)
     object.__setattr__(rule, "place", f"{path}, {nodes.at(node)}")
     return rule
+
+
+def _distribution(node, path) -> Distribution:
+    fields = nodes.fields(node, _SPREAD_KEYS, path)
+    readers: dict[str, Callable] = {
+        "method": nodes.text,
+        "schedule": _schedule,
+        "pattern": lambda node, path: patterns.get(nodes.text(node, path)),
+        "sensitivity": lambda node, path: os.path.join(
+            os.path.dirname(path), nodes.text(node, path)
+        ),
+        "layers": _names,
+        "ignore": _names,
+    }
+    arguments = {
+        key: nodes.checked(lambda k=key, v=value: readers.get(k, nodes.value)(v, path), value, path)
+        for key, value in fields.items()
+    }
+    made = nodes.checked(lambda: Distribution(**arguments), node, path)
+    object.__setattr__(made, "place", f"{path}, {nodes.at(node)}")
+    return made
+
+
+def _names(node, path) -> list[str]:
+    """Return a name or names as they are written, those that look like numbers too."""
+    if isinstance(node, yaml.SequenceNode):
+        return [nodes.text(one, path) for one in node.value]
+    return [nodes.text(node, path)]
 
 
 def _layers(node, path):

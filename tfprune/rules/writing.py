@@ -9,6 +9,7 @@ import yaml
 
 from tfprune import patterns, regrowth
 from tfprune.files import write_whole
+from tfprune.rules.distribution import Distribution
 from tfprune.rules.reading import get
 from tfprune.rules.rule import LayerClass, Rule
 from tfprune.schedules import PruningSchedule
@@ -40,13 +41,18 @@ def to_yaml(
 
     Raises:
         ValueError: a rule with a function, for its layers or as its score, or with a schedule whose
-            arguments are no plain values.
+            arguments are no plain values; a distribution by a sensitivity that is in no file.
         OSError: see `tfprune.files.check_target`.
     """
-    rows = [_row(rule) for rule in get(rules)]
+    content: dict[str, Any] = {}
+    for one in get(rules):
+        if isinstance(one, Rule):
+            content.setdefault("rules", []).append(_row(one))
+        else:
+            content["distribution"] = _distribution(one)
     comment = "".join(f"# {line}\n" for line in note.splitlines())
     text = comment + yaml.safe_dump(
-        {"rules": rows}, sort_keys=False, default_flow_style=None, width=_WIDTH, allow_unicode=True
+        content, sort_keys=False, default_flow_style=None, width=_WIDTH, allow_unicode=True
     )
     if path is not None:
         write_whole(path, text.encode(), overwrite)
@@ -72,6 +78,23 @@ def _row(rule: Rule) -> dict[str, Any]:
     return row
 
 
+def _distribution(spread: Distribution) -> dict[str, Any]:
+    row = spread.arguments() | {"pattern": str(spread.pattern)}
+    if isinstance(spread.sensitivity, (str, os.PathLike)):
+        row["sensitivity"] = os.path.abspath(spread.sensitivity)
+    elif spread.sensitivity is not None:
+        raise ValueError(
+            "A distribution by a sensitivity in memory cannot be written: save that by `to_json`, "
+            f"and name the file. Received: {type(spread.sensitivity).__name__}"
+        )
+    for key in ("layers", "ignore"):
+        if key in row:
+            row[key] = list(row[key])
+    if spread.schedule is not None:
+        row["schedule"] = _schedule(spread, spread.schedule)
+    return row
+
+
 def _layers(rule: Rule) -> Any:
     layers = rule.layers
     if isinstance(layers, str):
@@ -83,7 +106,7 @@ def _layers(rule: Rule) -> Any:
     raise _refusal(rule, "a function for its layers", "a regular expression or a layer class")
 
 
-def _schedule(rule: Rule, schedule: PruningSchedule) -> dict[str, Any]:
+def _schedule(rule: Rule | Distribution, schedule: PruningSchedule) -> dict[str, Any]:
     row = _object(schedule.get_config())
     try:
         yaml.safe_dump(row)
@@ -97,7 +120,7 @@ def _object(config: dict[str, Any]) -> dict[str, Any]:
     return {"class": config["class_name"], **config["config"]}
 
 
-def _refusal(rule: Rule, what: str, instead: str) -> ValueError:
+def _refusal(rule: Rule | Distribution, what: str, instead: str) -> ValueError:
     return ValueError(
         f"A rule with {what} cannot be written to a file, which holds no code. Use {instead}, or "
         f"keep the rule in your script. Received: {rule!r}"
