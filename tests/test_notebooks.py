@@ -139,6 +139,7 @@ def test_structured_2_4_runs(tmp_path, execute):
     assert "zeros in a group of four: [2]" in text_of(notebook, "picture")
     (difference,) = re.findall(r"difference: ([\d.e+-]+)", text_of(notebook, "permute"))
     assert float(difference) < 1e-3
+    assert len(re.findall(r"\d% of the test images are right", text_of(notebook, "reordered"))) == 3
     found = re.findall(r"([\d,]+) bytes in gzip", text_of(notebook, "export"))
     dense, pruned = (int(size.replace(",", "")) for size in found)
     assert pruned < 0.7 * dense
@@ -153,6 +154,10 @@ def test_sensitivity_and_budget_runs(tmp_path, execute):
     found = re.findall(r"\w+ +([\d,]+) bytes", text_of(notebook, "export"))
     dense, pruned = (int(size.replace(",", "")) for size in found)
     assert pruned < 0.7 * dense
+    assert (tmp_path / "run" / "rules.yaml").read_text() == text_of(notebook, "rules").rstrip(
+        "\n"
+    ) + "\n"
+    assert "schedule: {class: Gradual" in text_of(notebook, "rules")
     trials = json.loads((tmp_path / "run" / "search" / "search.json").read_text())
     assert len(trials["trials"]) == 2
 
