@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tfprune.patterns import NM
+from tfprune.patterns import NM, Pattern
 
 _SHORT = 5e-4  # less than the last digit that is shown
 _DEFAULT = 0.5
@@ -38,21 +38,32 @@ def fixed_by_pattern(layers: Sequence[Any]) -> str | None:
 
     tfmot's default sparsity of 50 % is not taken for a wish.
     """
+    rows = [(x.layer_name, x.pattern, x.pruning_schedule.final_sparsity) for x in layers]
+    short = short_by_pattern([row for row in rows if row[2] != _DEFAULT])
+    if not short:
+        return None
+    return (
+        f"An N:M pattern sets how many zeros there are, and a schedule only when: {short}. "
+        "Choose a pattern with more zeros, or let the schedule end at that sparsity."
+    )
+
+
+def short_by_pattern(layers: Iterable[tuple[str, Pattern, float | None]]) -> str:
+    """Return which N:M patterns give fewer zeros than were asked for, empty if none do.
+
+    Args:
+        layers: of each its path, pattern and the sparsity asked for.
+
+    Example: of `[("conv", NM(2, 4), 0.9)]` it is "conv will be at 50.0%, not 90.0%".
+    """
     told = []
-    for layer in layers:
-        final, pattern = layer.pruning_schedule.final_sparsity, layer.pattern
-        if not isinstance(pattern, NM) or final is None or final == _DEFAULT:
+    for name, pattern, final in layers:
+        if not isinstance(pattern, NM) or final is None:
             continue
         most = pattern.zeros / pattern.group
         if final > most + _SHORT:
-            told.append(f"{layer.layer_name} will be at {most:.1%}, not {final:.1%}")
-    if not told:
-        return None
-    return (
-        "An N:M pattern sets how many zeros there are, and a schedule only when: "
-        f"{'; '.join(told)}. "
-        "Choose a pattern with more zeros, or let the schedule end at that sparsity."
-    )
+            told.append(f"{name} will be at {most:.1%}, not {final:.1%}")
+    return "; ".join(told)
 
 
 def reached(layers: Sequence[Any], step: int, missed: Sequence[str]) -> str:

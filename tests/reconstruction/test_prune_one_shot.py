@@ -190,6 +190,19 @@ def test_every_pattern_in_every_kind_of_layer(pattern, zeros):
         assert ((lanes != 0).sum(axis=1) == 2).all()
 
 
+@pytest.mark.parametrize(("sparsity", "pattern", "given"), [(0.9, "2:4", 50.0), (0.5, "1:4", 25.0)])
+def test_a_pattern_that_gives_fewer_zeros_than_were_asked_for_warns(sparsity, pattern, given):
+    model, x = dense_model(normal(8, 3)), normal(40, 8)
+    with pytest.warns(UserWarning, match=f"only will be at {given}%, not {100 * sparsity}%"):
+        small, _ = cut(model, x, sparsity, pattern=pattern)
+    assert (small.layers[0].kernel.numpy() == 0).mean() == given / 100
+
+
+def test_a_pattern_that_gives_what_was_asked_for_does_not_warn(recwarn):
+    cut(dense_model(normal(8, 3)), normal(40, 8), 0.5, pattern="2:4")
+    assert not [one for one in recwarn if "N:M" in str(one.message)]
+
+
 def test_no_sparsity_is_no_zeros_in_any_pattern():
     model, x = dense_model(normal(4, 3)), normal(30, 4)
     for pattern in ("unstructured", "2:4", "2x1"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import warnings
 from typing import Any
 
 import keras
@@ -14,6 +15,7 @@ from tfprune.channels.batches import Batches
 from tfprune.cloning import clone, copy_layer, leaves
 from tfprune.decisions import Decision
 from tfprune.family import family
+from tfprune.forecast import short_by_pattern
 from tfprune.progress import Steps
 from tfprune.prune import decide
 from tfprune.recalibration import batch_norms, recalibrate
@@ -53,7 +55,8 @@ def prune_one_shot(
         rules: a sparsity for all layers, a `tfprune.Allocation`, a list of `tfprune.Rule`, or the
             path of a YAML file with rules. Of a schedule the final sparsity counts.
         pattern: where zeros may stand, "2:4" or "1x16" say; with a plain sparsity only, as rules
-            have patterns of their own.
+            have patterns of their own. An N:M pattern fixes the sparsity; if more was asked for, a
+            warning says what it gives.
         recalibrate_norms: measure the statistics of batch normalization anew at the end (see
             `tfprune.recalibrate_batch_norm`). Off, since refitted outputs are near to what the
             norms expect: it cost ResNet-8 one to four points.
@@ -88,6 +91,13 @@ def prune_one_shot(
     decisions = decide(model, asked)
     copy = clone(model, copy_layer, lambda old, new: (old, new))
     targets, shared = _targets(model, copy, decisions)
+    short = short_by_pattern((t.path, t.pattern, t.sparsity) for t in targets)
+    if short:
+        warnings.warn(
+            f"An N:M pattern sets how many zeros there are: {short}. Choose a pattern with more "
+            "zeros, or ask for that sparsity.",
+            stacklevel=2,
+        )
     batches = Batches(copy, data)
     rows: list[ReconstructedWeight] = []
     norms = batch_norms(copy) if recalibrate_norms else []
