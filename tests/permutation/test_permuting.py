@@ -145,12 +145,26 @@ def test_what_the_graph_forbids_is_listed_or_an_error():
     _, report = tfprune.permute_for_nm(model)
     rows = {row.layer: row for row in report.weights}
     assert rows["first"].free == 0
-    assert rows["first"].reason.startswith("what it reads is made by no layer")
+    assert rows["first"].reason.startswith("it reads the model's input")
     assert "mixing" in rows["second"].reason
     assert rows["second"].before == rows["second"].after
     assert rows["logits"].free == 8
     with pytest.raises(ValueError, match=r"'second' cannot change places: .*mixing.*Received"):
         tfprune.permute_for_nm(model, layers=["second"])
+
+
+def test_a_layer_that_reads_the_input_is_told_so_wherever_it_stands():
+    inner = keras.Sequential(
+        [keras.Input((14, 8)), L.ReLU(), L.Conv1D(8, 3, name="conv"), L.Conv1D(8, 3, name="next")],
+        name="inner",
+    )
+    side = keras.Input((10, 8))
+    x = keras.Input((10, 8))
+    joined = L.Add()([inner(L.ZeroPadding1D(2)(x)), L.Dense(8, name="side")(side)])
+    model = keras.Model([x, side], L.Dense(2, name="logits")(L.Flatten()(joined)))
+    _, report = tfprune.permute_for_nm(model)
+    told = {row.layer for row in report.weights if "the model's input" in row.reason}
+    assert told == {"inner/conv", "side"}
 
 
 def test_layers_that_do_not_take_part_may_keep_less():

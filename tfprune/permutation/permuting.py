@@ -21,6 +21,7 @@ from tfprune.family import family
 from tfprune.paths import listed, weights_for
 from tfprune.patterns import NM
 from tfprune.permutation.climbing import Grouped, climb
+from tfprune.permutation.inputs import readers
 from tfprune.permutation.rearranging import Rearrangement, positions
 from tfprune.permutation.result import PermutationReport, PermutedWeight
 from tfprune.registry import PrunableWeight
@@ -29,6 +30,7 @@ from tfprune.strip import pruned_layers
 _ROUNDS = 10  # over all families; a second finds something only where a group has channels of two
 
 _NO_CHANNEL = "what it reads is made by no layer, or its channels are not known"
+_INPUT = "it reads the model's input, which no layer makes and which comes as it comes"
 
 
 @dataclasses.dataclass
@@ -137,9 +139,13 @@ def _targets(read: Structure, surgeon: Surgeon, pattern: NM) -> Iterator[_Target
     for place in read.atoms.places:
         by_variable.setdefault(id(place.variable), []).append(place)
     fixed = _not_copied(read, surgeon)
-    for path, _, weight in weights_for(read.model, pattern):
+    first = readers(read.model)
+    for path, layer, weight in weights_for(read.model, pattern):
         places = by_variable.get(id(weight.variable), [])
-        yield _target(read, path, weight, places, fixed)
+        target = _target(read, path, weight, places, fixed)
+        if target.reason == _NO_CHANNEL and id(layer) in first:
+            target.reason = _INPUT
+        yield target
 
 
 def _not_copied(read: Structure, surgeon: Surgeon) -> np.ndarray:
