@@ -260,9 +260,6 @@ STRICTER = {
     "head_keepdims_two_convs",
     "head_mean_over_channels",
     "head_mean_over_everything",
-    "last_feature_map_and_head",
-    "second_output_of_the_entry",
-    "strided_slice",
 }
 
 

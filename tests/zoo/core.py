@@ -42,6 +42,7 @@ CORE = frozenset(
         "entry_twice",
         "feature_map_alone",
         "gated_conv",
+        "given_out_and_later_pooled",
         "gated_sigmoid",
         "gated_silu_conv",
         "head_average_and_maximum",

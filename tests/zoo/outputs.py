@@ -15,6 +15,34 @@ def second_output_of_the_trunk():
     return keras.Model(inputs, [head(pointwise(middle, 24)), middle])
 
 
+def given_out(more):
+    """A network that gives out a value of its trunk, and what other steps make of later ones."""
+    inputs = image(20)
+    middle = pointwise(entry(inputs, 8), 8)
+    after = depthwise(middle)
+    return keras.Model(inputs, [*more(after, middle), middle])
+
+
+@graph("broken")
+def given_out_and_later_pooled():
+    """A pooling would keep the trunk dense, were it not cut in front of it."""
+    return given_out(lambda after, _: [head(pointwise(after, 24)), L.MaxPooling2D(2)(after)])
+
+
+@graph("broken")
+def given_out_and_pooled():
+    return given_out(lambda after, given: [head(pointwise(after, 24)), L.MaxPooling2D(2)(given)])
+
+
+@graph("broken")
+def given_out_and_later_vector_added():
+    def more(after, _):
+        mean = L.GlobalAveragePooling2D(keepdims=True)(after)
+        return [head(pointwise(L.Add()([after, L.Conv2D(8, 1)(mean)]), 24))]
+
+    return given_out(more)
+
+
 @graph("dense")
 def second_output_of_the_entry():
     inputs = image()

@@ -307,9 +307,10 @@ def _refuse_shared(
 ) -> None:
     """Refuse clusters that read a value which something outside of all clusters reads too.
 
-    XNNPACK knows of what is in the same piece. An operation that reads a value twice counts once.
+    XNNPACK knows of what is in the same piece. An operation that reads a value twice counts once
+    among all readers, and twice among those that take part, so that its cluster is refused.
     """
-    taking_part = Counter(i for node in inside for i in set(dynamic[node.number]))
+    taking_part = Counter(i for node in inside for i in dynamic[node.number])
     all_readers = Counter(i for node in nodes for i in set(node.inputs))
     for node in inside:
         if any(taking_part[i] != all_readers[i] for i in dynamic[node.number]):
