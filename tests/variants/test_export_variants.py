@@ -251,6 +251,25 @@ def test_overwrite_replaces_and_removes_what_there_is_no_variant_for(net, tmp_pa
     assert (tmp_path / "net-float32.tflite").read_bytes()[4:8] == b"TFL3"
 
 
+def test_what_a_run_leaves_of_the_one_that_it_replaces_is_named(
+    net, tmp_path, measured, monkeypatch
+):
+    tfprune.export_variants(net, tmp_path, "float32,float16,dynamic")
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(making, "make", interrupted)
+        tfprune.export_variants(net, tmp_path, "float32,float16", overwrite=True)
+    left = record.read(tmp_path).result.earlier_files
+    assert left == ("net-float32.tflite", "net-float16.tflite", "net-dynamic.tflite")
+    result = tfprune.export_variants(net, tmp_path, "float32,float16", resume=True)
+    assert result.earlier_files == ("net-dynamic.tflite",)
+    assert "of an earlier run, not replaced: net-dynamic.tflite" in str(result)
+    assert tfprune.export_variants(net, tmp_path, "dynamic", resume=True).earlier_files == ()
+
+
 def test_places_that_cannot_be_written_to(net, tmp_path):
     (tmp_path / "file").write_text("")
     for out in ("file", "file/below"):

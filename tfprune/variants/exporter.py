@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import pathlib
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -121,6 +123,7 @@ def export_variants(
     files = {one.name: f"{stem}-{one.name}.tflite" for one in wanted}
     folder = record.check_folder(out, files.values(), overwrite, resume)
     earlier = record.read(folder) if resume else None
+    before = record.files_left(folder)
     source = model_file.check_file(model) if model_file.is_path(model) else None
     calibrating = evaluating = None
     if representative_data is not None:
@@ -152,6 +155,7 @@ def export_variants(
             runs=runs,
             conditions=(),
             versions=identity["versions"],
+            earlier_files=_without(before, kept.values()),
         )
         folder.mkdir(parents=True, exist_ok=True)
         record.write(folder, Record(identity, None, False, result))
@@ -164,7 +168,8 @@ def export_variants(
             result = _with_row(result, row)
             record.write(folder, Record(identity, None, False, result))
             steps.finish()
-        if not resume and not any(row.done for row in result.rows):
+        of_use = result.earlier_files or any(row.done for row in result.rows)
+        if not resume and not of_use:
             (folder / record.NAME).unlink()  # else it would stand in the way of the next try
         _check_any(result)
         steps.begin("measuring latency and memory")
@@ -225,7 +230,15 @@ def _identity(model: Any, work: Work, metric: Metric | None) -> dict[str, Any]:
 def _with_row(result: VariantsResult, row: VariantRow) -> VariantsResult:
     by_name = {one.name: one for one in (*result.rows, row)}
     rows = tuple(by_name[one.name] for one in VARIANTS if one.name in by_name)
-    return dataclasses.replace(result, rows=rows)
+    left = _without(result.earlier_files, [row])
+    # Of a variant that cannot be made, an earlier file is removed as well.
+    left = tuple(name for name in left if (pathlib.Path(result.out) / name).is_file())
+    return dataclasses.replace(result, rows=rows, earlier_files=left)
+
+
+def _without(names: Iterable[str], rows: Iterable[VariantRow]) -> tuple[str, ...]:
+    made = {row.file for row in rows}
+    return tuple(name for name in names if name not in made)
 
 
 def _check_any(result: VariantsResult) -> None:

@@ -44,6 +44,8 @@ class VariantsResult(Result):
         runs: timed runs of each file.
         conditions: the processor, and what is to be known about latency and memory.
         versions: of the libraries that took part.
+        earlier_files: what a run that this one replaces left in the folder, and this one has not
+            replaced: it was asked for fewer variants, or was interrupted.
 
     Source: made by `tfprune.export_variants`.
     """
@@ -63,6 +65,7 @@ class VariantsResult(Result):
     runs: int
     conditions: tuple[str, ...]
     versions: dict[str, str]
+    earlier_files: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> VariantRow:
         return next(row for row in self.rows if row.name == name)
@@ -121,6 +124,8 @@ class VariantsResult(Result):
             for note in row.notes:
                 told.setdefault(("note:", note), []).append(row.name)
         found += [f"{what} {', '.join(names)}: {text}" for (what, text), names in told.items()]
+        if self.earlier_files:
+            found.append(f"of an earlier run, not replaced: {', '.join(self.earlier_files)}")
         return [*found, f"files and variants.json: {self.out}"]
 
     def __rich__(self) -> Group:
