@@ -1,25 +1,24 @@
 """`UpdatePruningStep`: decides when masks change, and never lets a run end unpruned in silence.
 
-Steps are optimizer updates, counted by the hooks, so that no variable has to be read at every
-step: in `fit` one for each batch (`steps_per_execution` and Keras's own gradient accumulation
-taken into account), in a loop of one's own one for each pair of batch hooks.
+Steps are optimizer updates, counted by the hooks (`training_run.py`), so that no variable has to be
+read at every step: in `fit` one for each batch (`steps_per_execution` and Keras's own gradient
+accumulation taken into account), in a loop of one's own one for each pair of batch hooks.
 """
 
 from __future__ import annotations
 
 import numbers
-import threading
 import warnings
 from typing import Any
 
 import keras
-import numpy as np
 
 from tfprune import agreement, forecast, optimizers, train_function
 from tfprune.family import require_family
 from tfprune.state_sync import after_each_sync, undo
 from tfprune.states import StepCounter
 from tfprune.strip import pruned_layers, shortfalls
+from tfprune.training_run import TrainingRun
 
 
 class FamilyCallback(keras.callbacks.Callback):
@@ -98,13 +97,8 @@ class UpdatePruningStep(FamilyCallback):
         self._layers: list[Any] = []
         self._checked: dict[int, int] = {}  # by id of the layer: updates up to here are done
         self._counter = StepCounter(self)
-        self._batches = 0
+        self._run = TrainingRun(self._target, self._counter, self.params)
         self._epoch = 0
-        self._open: int | None = None
-        self._calls = 0  # of the training function before the open batch
-        self._thread = threading.get_ident()
-        self._recount = False
-        self._iterations_at_begin: int | None = None
         self._forecast_warned = False
 
     @property
@@ -117,7 +111,13 @@ class UpdatePruningStep(FamilyCallback):
         self._legacy = require_family(model, "a model") == "tf_keras"
         self._target = model
         self._model = model
-        self.params = {}  # `fit` sets them next; those of an earlier `fit` say nothing here
+        self.set_params({})  # `fit` sets them next; those of an earlier `fit` say nothing here
+        self._run.model = model
+
+    def set_params(self, params: dict[str, Any] | None) -> None:
+        """Take what `fit` tells of the run."""
+        super().set_params(params)
+        self._run.params = params or {}
 
     # -- Hooks ---------------------------------------------------------------------------------
 
@@ -140,39 +140,36 @@ class UpdatePruningStep(FamilyCallback):
 
     def on_train_batch_begin(self, batch, logs=None):
         """Update the masks if the schedule asks for it before this step."""
-        self._close()
+        self._run.close_batch()
         self._find_layers()
         self._update()
-        self._open, self._calls = batch, train_function.calls(self._target)
+        self._run.begin_batch(batch)
 
     def on_train_batch_end(self, batch, logs=None):
         """Count the step, and update the masks if the schedule asks for it now."""
-        if self._open is None or self._told_beside():
+        if not self._run.batch_is_open():
             return
-        self._count(self._executed())
-        self._open = None
+        self._run.end_batch()
         self._find_layers()
         self._update()
-        steps = (self.params or {}).get("steps")
-        if steps and batch + 1 >= steps and not self._legacy:  # an execution may be shorter
+        if self._run.is_last(batch) and not self._legacy:
             self._store_steps()  # at the end of an epoch others may copy the weights
 
     def _on_state_sync(self):
         """Do what is due after the last step of an epoch, before other callbacks look at it."""
-        if self._open is None or self._told_beside() or not self._ran():
+        if not self._run.close_if_run():
             return
-        self._close()
-        self._count_again()
+        self._run.count_again()
         self._update()
         self._store_steps()
 
     def on_epoch_end(self, epoch=None, logs=None, batch=None):
         """Mask the weights again, so that a model saved now is sparse."""
         del batch  # tfmot calls the argument so
-        self._close()
+        self._run.close_batch()
         self._sync()
         self._find_layers()
-        self._count_again()
+        self._run.count_again()
         self._update()
         self._settle()
 
@@ -195,74 +192,15 @@ class UpdatePruningStep(FamilyCallback):
                 layer.detach()
                 ends = layer.pruning_schedule.final_sparsity is not None
                 layer.finish(ends and not shortfalls([layer]))
-        self.params = {}
+        self.set_params({})
 
     def holds(self, layer: Any) -> bool:
         """Tell whether a wrapper is in the model of this callback."""
         return any(layer is one for one in pruned_layers(self._target))
 
-    # -- Counting ------------------------------------------------------------------------------
-
-    def _in_fit(self) -> bool:
-        return "epochs" in (self.params or {})
-
-    def _executed(self) -> int:
-        """Return how many batches the training function ran between the two hooks."""
-        size = getattr(self._target, "steps_per_execution", 1)
-        if not self._in_fit() or not isinstance(size, int) or size == 1:
-            return 1
-        # An execution at the end of the data is shorter, which no hook tells.
-        steps = (self.params or {}).get("steps")
-        if steps:
-            return max(1, min(size, steps - (self._open or 0)))
-        self._recount = True
-        return size
-
-    def _count(self, batches: int) -> None:
-        self._batches += batches
-        self._counter.updates = self._batches // self._accumulation()
-
-    def _close(self) -> None:
-        """Deal with a batch whose end was not announced, or beside the training."""
-        if self._open is not None:
-            if not self._in_fit():
-                self._count(1)  # the hook is not called, as in tfmot's guide
-            elif self._ran():
-                self._count(self._executed())
-        self._open = None  # otherwise the data ran out, and the batch never came
-
-    def _told_beside(self) -> bool:
-        """Tell whether this is another thread than that of `fit`, which trains on meanwhile."""
-        return self._in_fit() and threading.get_ident() != self._thread
-
-    def _ran(self) -> bool:
-        """Tell whether the open batch was trained on."""
-        return train_function.calls(self._target) > self._calls
-
-    def _iterations(self) -> int | None:
-        iterations = getattr(getattr(self._target, "optimizer", None), "iterations", None)
-        return None if iterations is None else int(np.asarray(iterations))
-
-    def _note_iterations(self) -> None:
-        iterations = self._iterations()
-        if iterations is not None:
-            self._iterations_at_begin = iterations - self._counter.updates
-            self._counter.optimizer_counts = self._in_fit()
-
     def optimizer_updates(self) -> int:
         """Return how often the optimizer has updated the weights since this run began."""
-        return (self._iterations() or 0) - (self._iterations_at_begin or 0)
-
-    def _count_again(self) -> None:
-        """Take the optimizer's word where executions of unknown length were counted."""
-        if self._recount and self._iterations_at_begin is not None:
-            self._counter.updates = self.optimizer_updates()
-            self._batches = self._counter.updates * self._accumulation()
-        self._recount = False
-
-    def _accumulation(self) -> int:
-        optimizer = optimizers.inner(self._target)
-        return getattr(optimizer, "gradient_accumulation_steps", None) or 1
+        return self._run.optimizer_updates()
 
     # -- Pruning -------------------------------------------------------------------------------
 
@@ -274,7 +212,7 @@ class UpdatePruningStep(FamilyCallback):
         if found:
             self._counter.stop_waiting()
             agreement.require_place(self._target)
-            if self._in_fit() and not self._legacy:
+            if self._run.in_fit and not self._legacy:
                 optimizers.require_match(self._target)
             self._measure_run(found)  # before any layer follows a run that cannot begin
         self._layers = found
@@ -290,8 +228,8 @@ class UpdatePruningStep(FamilyCallback):
             agreement.require_same_state(self._target, self._layers)
             if not self._legacy:
                 self._trust()
-                self._note_iterations()
-                if self._in_fit():
+                self._run.follow_optimizer()
+                if self._run.in_fit:
                     after_each_sync(self._target, self._on_state_sync)
             self._forecast()
         return self._layers
@@ -320,7 +258,7 @@ class UpdatePruningStep(FamilyCallback):
     def _trust_zeros_of(self, layer: Any) -> None:
         weights = [weight for weight, _, _ in layer.pruning_vars]
         layer.zeros_hold = (
-            self._in_fit()
+            self._run.in_fit
             and layer.cuts_for_good()
             and optimizers.keeps_zeros(self._target, weights)
         )
@@ -376,13 +314,9 @@ class UpdatePruningStep(FamilyCallback):
 
     def _end_after(self, begin: int) -> int | None:
         """Return the step at the end of a run that begins at a step, None if nothing tells."""
-        params = self.params or {}
-        steps, epochs = params.get("steps"), params.get("epochs", 0)
-        if not self._in_fit():
-            return None if self.steps is None else begin + self.steps
-        if not steps:
-            return None
-        return begin + (epochs - self._epoch) * steps // self._accumulation()
+        if self._run.in_fit:
+            return self._run.end_after(begin, self._epoch)
+        return None if self.steps is None else begin + self.steps
 
     def _forecast(self) -> None:
         fixed = forecast.fixed_by_pattern(self._layers)
