@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import keras
 from keras import ops
 
 from tfprune.criteria import Criterion
@@ -47,6 +48,7 @@ class MaskedWeight:
                 name=f"{name}_threshold", shape=(), initializer="zeros", dtype="float32",
                 trainable=False,
             )  # fmt: skip
+        self._unhook: Callable[[], None] | None = None
         self.record: GradientRecord | None = None
         if criterion.record is not None:
             self.record = GradientRecord(layer, name, shape, criterion.record, criterion.since)
@@ -64,8 +66,20 @@ class MaskedWeight:
 
     def spared(self, value: Any) -> Any:
         """Return a value that is zero where it is cut already, with a masked gradient."""
+        if self._unhook is not None:
+            return value
         mask = self.mask.value
         return with_gradient(value, lambda v: v, lambda v, g: cut_gradient(g, mask))
+
+    def cut_on_arrival(self, wanted: bool) -> None:
+        """Have the gradient masked where it reaches the weight, if the backend can; or no more."""
+        if self._unhook is not None:
+            self._unhook()
+            self._unhook = None
+        if wanted and keras.backend.backend() == "torch":
+            from tfprune import torch_gradients
+
+            self._unhook = torch_gradients.cut_on_arrival(self.variable, self.mask)
 
     def watched(self, value: Any, spare: bool, may_return: Any, scale: Callable[[], Any]) -> Any:
         """Return `value * mask`, and look after its gradient: record it, let cut weights learn.

@@ -10,7 +10,8 @@ How it works, and why so:
   under XLA, and gradients of pruned weights are zero. The call goes through `layer(...)`, not
   `layer.call(...)`, so that dtype policies, masks, losses and `training` keep their meaning.
 - While the callback vouches that cut weights are zero (`zeros_hold`), only the gradient is masked:
-  the forward pass would multiply zeros by zero, and cost a pass over the weights.
+  the forward pass would multiply zeros by zero, and cost a pass over the weights. PyTorch masks it
+  where it reaches the weight, in place (`torch_gradients.py`).
 - Scores by gradients, soft pruning and RigL need more than that, and only then is there more: a
   gradient that is recorded or let through on its way, and weights of the wrapper to keep it.
 - New masks are computed on the host, in numpy, by the callback `UpdatePruningStep`, not in the
@@ -131,7 +132,7 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         self.refused_training = False
         self.finished = False
         self._finished_at: int | None = None
-        self.zeros_hold = False
+        self._zeros_hold = False
         self.traced_unmasked = False
         self._variable_count = 0
         self._call_shapes: dict[str, Any] | None = None
@@ -277,6 +278,17 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         """Tell whether a callback prunes this layer, or it is pruned as far as it will be."""
         followed = self._step.is_followed()
         return followed or self.finished or not self.trainable or StepCounter.any_waiting(self)
+
+    @property
+    def zeros_hold(self) -> bool:
+        """Whether cut weights are zero and stay so, for which the callback answers."""
+        return self._zeros_hold
+
+    @zeros_hold.setter
+    def zeros_hold(self, holds: bool) -> None:
+        self._zeros_hold = holds
+        for weight in self._masked:
+            weight.cut_on_arrival(holds)
 
     def finish(self, reached: bool) -> None:
         """Note whether the layer is pruned as far as it will be: then it may train without us."""

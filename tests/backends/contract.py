@@ -185,6 +185,26 @@ def mean_squares():
     return [float(keras.ops.min(v.value)) for v in kept]
 
 
+def after_fit():
+    """Return the least gradient of a pruned weight by its sum, in `fit` and when it is over."""
+    import torch
+
+    def least():
+        weight.grad = None
+        weight.sum().backward()
+        return float(weight.grad.min())
+
+    pruned = compiled(tfprune.prune_low_magnitude(network(), tfprune.ConstantSparsity(0.5, 0)))
+    weight = wrappers(pruned)[0].layer.kernel.value
+    assert isinstance(weight, torch.nn.Parameter)
+    inside = []
+    look = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda *_, **__: inside.append(least())
+    )
+    fit(pruned, look)
+    return [max(inside), least()]
+
+
 class _Told(tfprune.UpdatePruningStep):
     """Counts the batches whose end it is told of by another thread than the one that trains."""
 

@@ -154,6 +154,10 @@ def test_mean_squares_are_kept_from_zero_where_its_root_is_slow(ask, name):
         assert set(least) == {0.0}
 
 
+def test_pytorch_masks_gradients_as_long_as_fit_runs(ask):
+    assert ask("torch", "after_fit") == [0.0, 1.0]
+
+
 @pytest.mark.parametrize("name", ["jax", "torch"])
 def test_an_optimizer_of_ones_own_is_not_trusted(ask, name):
     got = ask(name, "own_optimizer")
