@@ -11,7 +11,7 @@ from keras import layers
 import tfprune
 from tfprune.export.graph import read_graphs
 from tfprune.export.sparse import decide, rewrite
-from tfprune.export.xnnpack.nodes import nodes_of
+from tfprune.export.xnnpack.nodes import label, nodes_of
 from tfprune.export.xnnpack.verdict import channel_block, judge, pointwise
 
 
@@ -133,6 +133,19 @@ def test_what_stands_right_before_the_pooling_is_named(tmp_path, end, kind):
     assert verdict.reason.startswith(kind)
     assert "is unknown to sparse inference" in verdict.reason
     assert "use only 1x1 and depthwise convolutions" in verdict.advice
+
+
+def test_fused_convolutions_are_called_after_their_layer_where_the_file_names_it(tmp_path):
+    tf_keras = pytest.importorskip("tf_keras")
+    legacy = tf_keras.layers
+    inputs = tf_keras.Input((8, 8, 4), name="image")
+    x = legacy.ReLU(6.0, name="after")(legacy.Conv2D(6, 1, name="pointwise")(inputs))
+    x = legacy.ReLU(6.0, name="second")(legacy.Conv2D(6, 3, groups=2, name="grouped")(x))
+    model = tf_keras.Model(inputs, legacy.Dense(3)(legacy.Flatten()(x)))
+    graph = read_graphs(content(model, tmp_path))[0]
+    named = [label(graph, node) for node in nodes_of(graph)][:2]
+    # The converter loses the name of a convolution that it takes apart, as that of groups.
+    assert named == ["CONV_2D 'pointwise'", "CONV_2D 'second'"]
 
 
 @pytest.mark.parametrize(("stride", "kind"), [(1, "fast"), (2, "wrong")])

@@ -205,8 +205,10 @@ def _place(name: str, kind: str) -> str:
     Example: "net/relu/Relu;net/conv/BiasAdd;net/conv/convolution" of a CONV_2D is "conv".
     """
     parts = name.split(";")
-    words = {"CONV_2D": "conv", "DEPTHWISE_CONV_2D": "depthwise", "FULLY_CONNECTED": "MatMul"}
+    parts = [part for part in parts if "/" in part] or parts  # "convolution" alone is no place
+    words = {"CONV_2D": "conv", "DEPTHWISE_CONV_2D": "depthwise", "FULLY_CONNECTED": "matmul"}
     wanted = words.get(kind, "")
-    fitting = [part for part in parts if wanted in part.rsplit("/", 1)[-1]] if wanted else []
-    steps = (fitting or [part for part in parts if wanted in part] or parts)[0].split("/")
+    # The case is Keras's: "convolution" of Keras 3 is "Conv2D" of tf_keras.
+    fitting = [p for p in parts if wanted in p.rsplit("/", 1)[-1].lower()] if wanted else []
+    steps = (fitting or [p for p in parts if wanted in p.lower()] or parts)[0].split("/")
     return "/".join(steps[1:-1] or steps)
