@@ -66,6 +66,7 @@ def test_only_the_convolutions_that_count_are_wrapped(kit):
             },
             "1x1 convolution or a Dense layer read the mean first",
         ),
+        ({"middle": lambda layers: layers.Dense(24)}, "Conv2D\\(units, 1\\) in the place of Dense"),
     ],
 )
 def test_models_that_would_not_be_faster_are_refused(change, words):
@@ -100,3 +101,20 @@ def test_distance_by_hand():
     assert found.missing == 342 - 96  # 342 is the first number above 512 * 2 / 3
     assert "246 to go" in str(found)
     assert "reached" in str(Distance(("a",), 9, 7, 0))
+
+
+def test_dense_layers_on_one_pixel_of_the_trunk_count():
+    def gated(layers):
+        def gate(x):
+            y = layers.GlobalAveragePooling2D(keepdims=True)(x)
+            y = layers.Dense(16, activation="sigmoid", name="gate")(y)
+            return layers.Multiply()([x, y])
+
+        return gate
+
+    model = network(keras, middle=gated)
+    inner = model.get_layer("gate").kernel
+    plain = tfprune.PruneForLatencyOnXNNPack().distance(network(keras))
+    found = tfprune.PruneForLatencyOnXNNPack().distance(model)
+    assert found.weights == plain.weights + int(np.prod(inner.shape))
+    assert set(found.layers) == {*plain.layers, "gate"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from tfprune.export.convert import named
 from tfprune.export.graph import Graph, read_graphs
 from tfprune.export.matching import is_weight
 from tfprune.export.precision import sublayers
-from tfprune.export.xnnpack.verdict import FAST, Verdict, judge, pointwise
+from tfprune.export.xnnpack.verdict import FAST, Verdict, counted, judge, judge_pruned, pointwise
 from tfprune.policy import PruningPolicy
 
 _THRESHOLD = 2 / 3
@@ -26,7 +26,8 @@ class Distance:
     """How far a model is from the sparse kernels: print it, or take its figures.
 
     Attributes:
-        layers: names of the layers whose weights count.
+        layers: names of the layers whose weights count: 1x1 convolutions, and Dense layers on a
+            single pixel between them, which XNNPACK counts as such.
         weights: of those layers, together.
         zeros: of those weights.
         missing: how many more of them must be zero.
@@ -99,7 +100,7 @@ class PruneForLatencyOnXNNPack(PruningPolicy):
         """
         graph = _graph(model)
         _require_fast(model, graph)
-        self._counted = [layer for layer, _ in _owners(model, graph, _counted_filters(graph))]
+        self._counted = [layer for layer, _ in _owners(model, graph, _sparse_filters(graph))]
 
     def distance(self, model: Any) -> Distance:
         """Return how far a model is from the threshold.
@@ -113,12 +114,11 @@ class PruneForLatencyOnXNNPack(PruningPolicy):
         plain = strip.without_wrappers(model)
         graph = _graph(plain)
         _require_fast(plain, graph)
-        counted = _counted_filters(graph)
-        sizes = {index: _size(graph, index) for index in counted}
+        sizes = counted(graph)
         zeros = sum(n - int(np.count_nonzero(graph.values(i))) for i, n in sizes.items())
         weights = sum(sizes.values())
         missing = max(0, weights * 2 // 3 + 1 - zeros)
-        names = tuple(layer.name for layer, _ in _owners(plain, graph, counted))
+        names = tuple(layer.name for layer, _ in _owners(plain, graph, list(sizes), _matrix))
         return Distance(names, weights, zeros, missing)
 
 
@@ -141,7 +141,7 @@ class FastPath:
         self._graph = _graph(model)
         _require_fast(model, self._graph)
         self._filters = _float_filters(self._graph)
-        self._owners = _owners(model, self._graph, _counted_filters(self._graph))
+        self._owners = _owners(model, self._graph, _sparse_filters(self._graph))
         self.layers = [(layer, self._positions(index)) for layer, index in self._owners]
 
     def verdict(self, zeros: Mapping[int, int]) -> Verdict:
@@ -161,8 +161,7 @@ class FastPath:
 
 
 def _require_fast(model: Any, graph: Graph) -> None:
-    filters = _float_filters(graph)
-    verdict = judge(graph, filters, {index: _size(graph, index) for index in filters})
+    verdict = judge_pruned(graph)
     if verdict.kind != FAST:
         raise ValueError(
             f"Zeros would not make the model '{model.name}' faster with XNNPACK: {verdict.reason}. "
@@ -174,20 +173,15 @@ def _graph(model: Any) -> Graph:
     return read_graphs(*named(model))[0]
 
 
-def _size(graph: Graph, index: int) -> int:
-    return graph.constant(index).size
-
-
 def _float_filters(graph: Graph) -> list[int]:
     """Return the constants that are weights of 1x1 convolutions."""
     return [one.tensor for one in pointwise(graph, ())]
 
 
-def _counted_filters(graph: Graph) -> list[int]:
-    """Return those of them that would run sparse, were all of them zero."""
-    filters = _float_filters(graph)
-    zeros = {index: _size(graph, index) for index in filters}
-    return [one.tensor for one in pointwise(graph, filters, zeros) if one.sparse]
+def _sparse_filters(graph: Graph) -> list[int]:
+    """Return those of them that would run sparse, were enough weights zero."""
+    sizes = counted(graph)
+    return [index for index in _float_filters(graph) if index in sizes]
 
 
 def _kernel(layer: Any) -> np.ndarray | None:
@@ -199,11 +193,21 @@ def _kernel(layer: Any) -> np.ndarray | None:
     return None
 
 
-def _owners(model: Any, graph: Graph, filters: list[int]) -> list[tuple[Any, int]]:
+def _matrix(layer: Any) -> np.ndarray | None:
+    """Return the kernel of a 1x1 convolution or of a Dense layer, as (inputs, outputs)."""
+    kernel = getattr(layer, "kernel", None)
+    if kernel is not None and len(kernel.shape) == 2:
+        return np.asarray(kernel.numpy())
+    return _kernel(layer)
+
+
+def _owners(
+    model: Any, graph: Graph, filters: list[int], kernel_of: Callable = _kernel
+) -> list[tuple[Any, int]]:
     """Return the layers whose kernels are these constants of the file, each with its constant."""
     found = []
     for layer in sublayers(model):
-        kernel = _kernel(layer)
+        kernel = kernel_of(layer)
         if kernel is None:
             continue
         mine = (i for i in filters if is_weight(kernel.T, graph.values(i)))

@@ -135,6 +135,63 @@ def test_what_stands_right_before_the_pooling_is_named(tmp_path, end, kind):
     assert "use only 1x1 and depthwise convolutions" in verdict.advice
 
 
+def _gated(gate):
+    return lambda x: layers.Multiply()([x, gate(x)])
+
+
+def _beside(branch):
+    """Return a model that gives out what a branch makes of the trunk, and its classes."""
+    inputs = keras.Input((16, 16, 3), name="image")
+    x = trunk(inputs)
+    return keras.Model(inputs, [layers.Dense(10)(layers.GlobalAveragePooling2D()(x)), branch(x)])
+
+
+@pytest.mark.parametrize(
+    ("model", "reason", "advice"),
+    [
+        (
+            lambda: plain(lambda x: layers.Dense(16, name="map")(layers.Activation("relu")(x))),
+            "at FULLY_CONNECTED 'map'",
+            "use Conv2D(units, 1) in the place of Dense",
+        ),
+        (
+            lambda: _beside(layers.Conv2D(3, 1, name="mask")),
+            "CONV_2D 'mask' ends in an output of the model",
+            "a model of its own",
+        ),
+        (
+            lambda: _beside(lambda x: layers.Flatten(name="flat")(layers.Conv2D(3, 1)(x))),
+            "RESHAPE",
+            "use only 1x1 and depthwise convolutions",
+        ),
+        (
+            lambda: _beside(lambda x: layers.Conv2DTranspose(3, 2, 2)(layers.Conv2D(4, 1)(x))),
+            "TRANSPOSE_CONV",
+            "use only 1x1 and depthwise convolutions",
+        ),
+        (
+            lambda: plain(
+                _gated(
+                    lambda x: layers.Reshape((1, 1, 24))(
+                        layers.Dense(24)(layers.GlobalAveragePooling2D()(x))
+                    )
+                )
+            ),
+            "MUL 'multiply",
+            "multiply by a 1x1 convolution of GlobalAveragePooling2D(keepdims=True)",
+        ),
+    ],
+)
+def test_what_stands_in_the_way_is_named_and_what_to_do(tmp_path, model, reason, advice):
+    keras.utils.set_random_seed(0)
+    made = content(prune(model(), {"first": 128, "second": 350}), tmp_path, sparse=False)
+    encoded = {one.tensor for one in decide(made) if one.encoded}
+    verdict = judge(read_graphs(made)[0], encoded)
+    assert verdict.kind != "fast"
+    assert reason in verdict.reason
+    assert advice in verdict.advice
+
+
 def test_fused_convolutions_are_called_after_their_layer_where_the_file_names_it(tmp_path):
     tf_keras = pytest.importorskip("tf_keras")
     legacy = tf_keras.layers

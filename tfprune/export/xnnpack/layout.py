@@ -31,6 +31,7 @@ _UNSEEN = (
     "XNNPACK leaves this operation to TensorFlow Lite, and does not see that it reads there: let "
     "it read what follows GlobalAveragePooling2D, or give it a trunk of its own"
 )
+_ON_MAP = "use Conv2D(units, 1) in the place of Dense: on a feature map it computes the same"
 _GATE = "let a 1x1 convolution or a Dense layer read the mean first"
 _READ_MEANS = (nodes_.CONVOLUTION, nodes_.DENSE)
 _WORKS = {INSIDE, EXIT}
@@ -167,7 +168,8 @@ def _fault(layout: Layout, node: Node) -> Fault | None:
         return Fault(node, "one input is laid out channel by channel, one pixel by pixel")
     if read == {True} and not roles & _WORKS:
         what = "it takes for pixel by pixel what is laid out channel by channel"
-        return Fault(node, what, _UNSEEN if _is_beside(layout, node) else "")
+        beside = _UNSEEN if _is_beside(layout, node) else ""
+        return Fault(node, what, _ON_MAP if node.kind == nodes_.DENSE else beside)
     if read == {True} and node.kind not in _READ_MEANS and _reads_mean(layout, node):
         return Fault(node, "it mixes up the axes of a mean with keepdims=True that it reads", _GATE)
     if read == {True} and node.kind == nodes_.REDUCE:

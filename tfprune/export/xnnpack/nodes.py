@@ -189,10 +189,9 @@ def label(graph: Graph, node: Node) -> str:
     """Return how to call a node in a message: its kind and where it stands in the model."""
     kind = node.operation.kind
     called = graph.tensors[node.outputs[0]].name if node.outputs else ""
-    if "/" not in called and node.filter is not None:
-        called = (
-            graph.constant(node.filter).name or called
-        )  # an output of the model: it is no place
+    if "/" not in called and node.filter is not None:  # an output of the model: it is no place
+        weight = graph.constant(node.filter).name
+        called = weight if "/" in weight else called  # one that is used twice has lost its name
     if "PartitionedCall" in called:  # the converter's word for an output, which is no place
         return f"{kind} at an output of the model"
     name = _place(called, kind)

@@ -106,16 +106,27 @@ def blockade(layout: Layout) -> tuple[str, str]:
             ahead.append(producer[index])
     if blocked:
         return _blocked(layout, min(blocked, key=lambda n: n.number))
-    inside = {i for number in seen for i in layout.nodes[number].inputs}
+    trunk = [layout.nodes[number] for number in sorted(seen)]
+    read = {index for node in trunk for index in node.inputs}
+    inside = read | {index for node in trunk for index in node.outputs}
     for node in layout.nodes:
         if failing(node, graph) is not None and set(node.inputs) & inside:
             return _blocked(layout, node)
-    outputs = [graph.tensors[i].name for i in graph.outputs if i in inside]
-    if outputs:
-        return (
-            f"'{outputs[0]}', in the middle of the trunk, is an output of the model",
-            "give out what follows GlobalAveragePooling2D, or add a copy with its own branch",
-        )
+    for index in graph.outputs:
+        if index in read:
+            return (
+                f"'{graph.tensors[index].name}', in the middle of the trunk, is an output of the "
+                "model",
+                "give out what follows GlobalAveragePooling2D, or add a copy with its own branch",
+            )
+        if index in inside:
+            last = label(graph, producer[index]).removesuffix(" at an output of the model")
+            return (
+                f"{last} ends in an output of the model, and nothing leads out of the layout of "
+                "the sparse kernels there",
+                "give out what follows GlobalAveragePooling2D, or let a model of its own have this "
+                "branch",
+            )
     return "", ""
 
 

@@ -208,7 +208,13 @@ _RULES = {
     nodes.BINARY: Rule(
         frozenset({INSIDE}),
         (
-            Check("has an input of other than four axes", _both_ranks, _FOUR.advice),
+            Check(
+                "has an input of other than four axes",
+                _both_ranks,
+                f"{_FOUR.advice}; the converter drops axes of length 1 from what is added, and "
+                "from what a Reshape makes: multiply by a 1x1 convolution of "
+                "GlobalAveragePooling2D(keepdims=True)",
+            ),
             Check(
                 "has a constant input",
                 _broadcast,

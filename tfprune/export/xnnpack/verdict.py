@@ -77,14 +77,14 @@ def judge(
                 "convert the model without the converter's sparsity option, and let tfprune "
                 "encode the weights that can be",
             )
-    layouts = [lay_out(graph, release, encoded, zeros) for release in RELEASES]
-    for layout in layouts:
-        wrong = faults(layout)
-        if wrong:
-            return _wrong(layout, wrong[0], layout is layouts[0])
-    newest = layouts[0]
+    wrong = _wrong(graph, encoded, zeros)
+    if wrong is not None:
+        return Verdict(WRONG, *wrong)
+    newest = lay_out(graph, RELEASES[0], encoded, zeros)
     if not newest.switched:
-        return Verdict(DENSE, *first_reason(newest))
+        # Where more zeros would make it wrong, they are not what is missing.
+        later = _wrong(graph, *_all_zero(graph), when="with more zeros ")
+        return Verdict(DENSE, *(later or first_reason(newest)))
     run = [node for node in newest.nodes if _runs_sparse(newest, node)]
     clusters = [cluster for cluster in newest.clusters if cluster.switched]
     part = sum(c.zeros for c in clusters) / sum(c.weights for c in clusters)
@@ -96,14 +96,28 @@ def judge(
     )
 
 
-def _wrong(layout: Layout, fault: Fault, newest: bool) -> Verdict:
+def _wrong(
+    graph: Graph,
+    encoded: Collection[int] | None,
+    zeros: dict[int, int] | None,
+    when: str = "",
+) -> tuple[str, str] | None:
+    """Return (where a graph would go wrong, how to change that), None if it would not."""
+    for release in RELEASES:
+        layout = lay_out(graph, release, encoded, zeros)
+        found = faults(layout)
+        if found:
+            return _told(layout, found[0], release is RELEASES[0], when)
+    return None
+
+
+def _told(layout: Layout, fault: Fault, newest: bool, when: str) -> tuple[str, str]:
     against, advice = blockade(layout)
     start = f"{against}, but " if against and not fault.advice else ""
     around = " around it all the same" if start else ""
     runtime = "XNNPACK" if newest else "XNNPACK before 2025"
-    return Verdict(
-        WRONG,
-        f"{start}{runtime} would use sparse kernels{around}: at "
+    return (
+        f"{start}{when}{runtime} would use sparse kernels{around}: at "
         f"{label(layout.graph, fault.node)}, {fault.what}",
         fault.advice or advice or FALLBACK,
     )
@@ -131,6 +145,37 @@ def pointwise(
         coded = tensor.sparse if encoded is None else tensor.index in encoded
         found.append(Pointwise(tensor.index, name, tensor.shape, part, coded, sparse, block))
     return found
+
+
+def counted(graph: Graph) -> dict[int, int]:
+    """Return {constant: its weights} of what decides whether sparse kernels run, if it were zero.
+
+    That is the 1x1 convolutions which would run sparse, and fully connected layers among them.
+    """
+    layout = lay_out(graph, RELEASES[0], *_all_zero(graph))
+    sizes = _filter_sizes(graph)
+    found = [
+        graph.constant(node.filter).index
+        for node in layout.nodes
+        if node.filter is not None and node.inputs[0] in layout.switched
+    ]
+    return {index: sizes[index] for index in found if index in sizes}
+
+
+def judge_pruned(graph: Graph) -> Verdict:
+    """Return what would become of a graph, were all weights zero that could be counted."""
+    return judge(graph, *_all_zero(graph))
+
+
+def _all_zero(graph: Graph) -> tuple[Collection[int], dict[int, int]]:
+    sizes = _filter_sizes(graph)
+    return sizes, sizes
+
+
+def _filter_sizes(graph: Graph) -> dict[int, int]:
+    layout = lay_out(graph, RELEASES[0], ())
+    filters = (graph.constant(n.filter) for n in layout.nodes if n.filter is not None)
+    return {f.index: f.size for f in filters if f.dtype in ("float32", "float16")}
 
 
 def channel_block(weight: np.ndarray) -> int:
