@@ -231,6 +231,14 @@ def test_the_file_says_how_it_was_pruned(tmp_path, strip):
     assert "wide, ConstantSparsity" in str(found)
 
 
+def test_the_file_says_if_it_is_not_known_how_it_was_pruned(tmp_path):
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(8, name="wide")])
+    tfprune.export_tflite(model, tmp_path / "dense.tflite")
+    tfprune.export_tflite(prune(model, 0.5), tmp_path / "m.tflite")
+    assert "not known" in str(tfprune.inspect_file(tmp_path / "m.tflite"))
+    assert "not known" not in str(tfprune.inspect_file(tmp_path / "dense.tflite"))
+
+
 @pytest.fixture
 def huge(monkeypatch):
     """Let the converter put weights behind the flatbuffer, which it does by itself beyond 2 GB."""

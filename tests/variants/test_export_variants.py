@@ -489,6 +489,7 @@ def test_bad_arguments_are_told_before_anything_is_written(net, tmp_path, argume
 
 def test_no_variant_can_be_made(tmp_path, measured):
     model = dense(np.full((16, 64), np.nan), name="broken")
-    with pytest.raises(ValueError, match=r"float32, float16: .*NaN"):
+    with pytest.raises(ValueError, match=r"float32, float16: .*NaN") as caught:
         tfprune.export_variants(model, tmp_path, "float32,float16")
+    assert str(caught.value).count("Received: ") == 1
     assert not names_in(tmp_path), "nothing stands in the way of the next try"

@@ -1,5 +1,7 @@
 """Data files that fit, and those that do not."""
 
+import pickle
+
 import keras
 import numpy as np
 import pytest
@@ -94,9 +96,17 @@ def test_inputs_that_are_missing(tmp_path):
 def test_damaged_files(tmp_path, content):
     path = saved(tmp_path, x=X, y=Y)
     path.write_bytes(path.read_bytes()[:300] if content is None else content)
-    with pytest.raises(ValueError, match="Received: ") as caught:
+    with pytest.raises(ValueError, match=r"damaged.*Received: ") as caught:
         evaluated(path)
     assert "data.npz" in str(caught.value)
+    assert "pickle" not in str(caught.value)
+
+
+def test_a_pickle_under_another_name(tmp_path):
+    path = tmp_path / "data.npz"
+    path.write_bytes(pickle.dumps({"x": X}))
+    with pytest.raises(ValueError, match="Python objects"):
+        evaluated(path)
 
 
 @pytest.mark.parametrize(

@@ -188,15 +188,19 @@ def _read(path: str | os.PathLike) -> dict[str, np.ndarray]:
         with loaded:
             return {key: loaded[key] for key in loaded.files}
     except _DAMAGE as error:
-        if "allow_pickle" in str(error) or "Object arrays" in str(error):
+        with source.open("rb") as file:
+            pickled = file.read(1) == b"\x80"
+        if pickled or "Object arrays" in str(error):
             raise ValueError(
                 f"{str(path)!r} holds Python objects, which are not read: a file may run code that "
                 "way. Make an array of numbers of equal shapes, "
                 "`numpy.asarray(inputs, 'float32')`, and save that. Received: dtype object"
             ) from error
+        # numpy takes whatever it does not know for a pickle, and says so.
+        detail = "" if "allow_pickle" in str(error) else f" ({error})"
         raise ValueError(
-            f"Cannot read {str(path)!r}: it is damaged, cut short, or not a {source.suffix} file "
-            f"({error}). Write it again. Received: {source.stat().st_size:,} bytes"
+            f"Cannot read {str(path)!r}: it is damaged, cut short, or not a {source.suffix} file"
+            f"{detail}. Write it again. Received: {source.stat().st_size:,} bytes"
         ) from error
 
 

@@ -246,11 +246,12 @@ def _check_any(result: VariantsResult) -> None:
         return
     reasons = list(dict.fromkeys(row.reason for row in result.rows))
     told = "; ".join(
-        f"{', '.join(row.name for row in result.rows if row.reason == reason)}: {reason}"
+        f"{', '.join(row.name for row in result.rows if row.reason == reason)}: "
+        + reason.partition(" Received: ")[0].rstrip(".")
         for reason in reasons
     )
     raise ValueError(
-        f"No variant of {result.model!r} could be made. {told} "
+        f"No variant of {result.model!r} could be made. {told}. "
         f"Received: variants={[row.name for row in result.rows]}"
     )
 

@@ -109,8 +109,13 @@ class FileSparsity(Result):
         ]
         if self.metadata:
             lines.append(f"Exported by tfprune {self.metadata.get('version', '?')}")
-            for rule in self.metadata.get("rules", []):
-                lines.append("  " + ", ".join(str(part) for part in rule.values()))
+            rules = self.metadata.get("rules", [])
+            lines += ["  " + ", ".join(str(part) for part in rule.values()) for rule in rules]
+            if not rules and self.metadata.get("sparsity"):
+                lines.append(
+                    "  how it was pruned is not known: a stripped model had gone through a file. "
+                    "Export the wrapped model, or at once what `strip_pruning` returns, to keep it"
+                )
         if self.masked:
             lines.append(
                 "The file still holds pruning wrappers: the weights are shown masked. "
