@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from emulation import Failure, require_emulator, run_without_avx
 from zoo import prune_to
-from zoo.exports import SAMPLES, names_of, run, samples_for
+from zoo.exports import SAMPLES, error, names_of, run, samples_for
 from zoo.random_graphs import random_graph
 
 import tfprune
@@ -19,16 +19,6 @@ from tfprune.export import ExportMismatch
 
 TOLERANCE = {None: 5e-4, "float16": 5e-3}
 FIRST, LAST = (int(n) for n in os.environ.get("TFPRUNE_RANDOM_GRAPHS", "0:40").split(":"))
-
-
-def error(want, got):
-    """Return the largest difference relative to the largest value of that output."""
-    worst = 0.0
-    for name in want[0]:
-        scale = max(np.abs(one[name]).max() for one in want) + 1e-7
-        apart = max(np.abs(a[name] - b[name]).max() for a, b in zip(want, got, strict=True))
-        worst = max(worst, float(apart / scale))
-    return worst
 
 
 @pytest.mark.slow_sweep

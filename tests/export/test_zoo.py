@@ -20,7 +20,7 @@ import pytest
 from emulation import Failure, require_emulator, run_without_avx
 from zoo import GRAPHS, mobiles, prune_to
 from zoo.core import CORE, EVERY_FORM, SLOW
-from zoo.exports import SAMPLES, Export, answers, export, names_of, run, samples_for
+from zoo.exports import SAMPLES, Export, answers, error, export, names_of, run, samples_for
 
 from tfprune.export.convert import trace
 from tfprune.export.graph import read_graphs
@@ -87,19 +87,6 @@ RIGHT = [
     "entry_same",
     "head_flatten",
 ]
-
-
-def error(want, got):
-    """Return the largest difference relative to the largest value of that output."""
-    worst = 0.0
-    for name in want[0]:
-        scale = max(np.abs(one[name]).max() for one in want) + 1e-7
-        for one, other in zip(want, got, strict=True):
-            if one[name].shape != other[name].shape:  # XNNPACK may mistake one axis for another
-                return np.inf
-            apart = np.abs(one[name] - other[name]).max() / scale
-            worst = max(worst, apart if np.isfinite(apart) else np.inf)
-    return float(worst)
 
 
 def rms(want, got):

@@ -95,6 +95,19 @@ def run(path: str | os.PathLike, samples: list[Sample], xnnpack: bool = True) ->
     return outputs
 
 
+def error(want: list[Sample], got: list[Sample]) -> float:
+    """Return the largest difference relative to the largest value of that output."""
+    worst = 0.0
+    for name in want[0]:
+        scale = max(np.abs(one[name]).max() for one in want) + 1e-7
+        for one, other in zip(want, got, strict=True):
+            if one[name].shape != other[name].shape:  # XNNPACK may mistake one axis for another
+                return np.inf
+            apart = np.abs(one[name] - other[name]).max() / scale
+            worst = max(worst, apart if np.isfinite(apart) else np.inf)
+    return float(worst)
+
+
 def export(name: str, quantize: str | None, folder: str, options: dict[str, Any]) -> Export:
     """Export a graph in one form, and run the file with XNNPACK and without.
 
