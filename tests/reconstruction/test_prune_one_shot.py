@@ -444,3 +444,15 @@ def test_data_that_cannot_be_used(data, message):
 def test_rules_that_make_no_sense(rules, pattern, message):
     with pytest.raises(ValueError, match=message):
         cut(dense_model(np.ones((4, 2))), np.ones((8, 4)), rules, pattern=pattern)
+
+
+def test_the_largest_weights_are_kept_where_others_would_do_worse(monkeypatch):
+    def the_smallest(weights, upper, choice):
+        return np.where(np.abs(weights) < np.median(np.abs(weights)), weights, 0.0)
+
+    monkeypatch.setattr(refit, "refit", the_smallest)
+    model = dense_model(normal(6, 4))
+    pruned, report = cut(model, normal(200, 6, seed=1))
+    before, after = (m.layers[0].kernel.numpy() for m in (model, pruned))
+    np.testing.assert_array_equal(after != 0, np.abs(before) > np.median(np.abs(before)))
+    assert report.weights[0].error <= report.weights[0].magnitude_error

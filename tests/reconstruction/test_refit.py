@@ -90,6 +90,35 @@ def test_least_squares_where_what_goes_comes_first():
     np.testing.assert_allclose(found[0, 3:], best, rtol=1e-7)
 
 
+def test_what_stays_is_moved_to_the_least_squares_of_its_zeros():
+    x, hessian, weights = problem(groups=2, depth=30, width=4, rows=90)
+    mask = np.random.default_rng(2).random(weights.shape) < 0.4
+    begun = refit.refit(weights, refit.factor(hessian), Given(mask, 8))
+    found = refit.settled(begun, hessian, weights)
+    assert (found[~mask] == 0).all()
+
+    def error(group, column, values):
+        return np.sum((x[group] @ (values - weights[group, :, column])) ** 2)
+
+    first = last = least = 0.0
+    for group, column in np.ndindex(2, 4):
+        alive = mask[group, :, column]
+        goal = x[group] @ weights[group, :, column]
+        best = np.zeros(30)
+        best[alive] = np.linalg.lstsq(x[group][:, alive], goal, rcond=None)[0]
+        first += error(group, column, begun[group, :, column])
+        last += error(group, column, found[group, :, column])
+        least += error(group, column, best)
+    assert first > 1.2 * least  # else there was nothing to do
+    assert least <= last < 1.03 * least
+
+
+def test_whole_weights_and_no_error_settle_at_once():
+    _, hessian, weights = problem()
+    np.testing.assert_array_equal(refit.settled(weights, hessian, weights), weights)
+    assert not refit.settled(np.zeros_like(weights), hessian, weights).any()
+
+
 def test_nearest_weights_are_those_of_ridge_regression_towards_the_dense_ones():
     x, gram, dense = problem()
     wanted = x @ dense + 0.5 * np.random.default_rng(3).normal(size=(1, 40, 5))

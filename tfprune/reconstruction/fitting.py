@@ -136,7 +136,8 @@ def _refit(
     dense = product.matrices(kernel).astype(np.float64)
     gram, cross = moments.normal(bias is not None)
     try:
-        upper = refit.factor(refit.damped(gram, raw=moments.raw()))
+        hessian = refit.damped(gram, raw=moments.raw())
+        upper = refit.factor(hessian)
     except np.linalg.LinAlgError as error:
         raise ValueError(
             f"The layer '{target.path}' cannot be refitted: its inputs on the calibration data are "
@@ -151,10 +152,15 @@ def _refit(
         choice = Groups(target.pattern, weight.layout.input_size(kernel.shape), alive)
     else:
         choice = Ranking(product, target.pattern, weight.layout, target.sparsity, alive)
-    found = refit.refit(begin, upper, choice)
+    found = refit.settled(refit.refit(begin, upper, choice), hessian, begin)
+    largest = product.matrices(masked).astype(np.float64)
+    before, after = (moments.error(one, bias is not None) for one in (largest, found))
+    if before < after:  # rarely, what is chosen in order is worse than the largest
+        largest = refit.settled(largest, hessian, begin)
+        found = min(largest, found, key=lambda one: moments.error(one, bias is not None))
     weight.variable.assign(product.kernel(found))
     if bias is not None:
         moved = moments.missed(found).reshape(bias.shape)
         bias.assign(np.asarray(keras.ops.convert_to_numpy(bias.value)) + moved)
-    before = moments.error(product.matrices(masked), bias=False)
-    return before, moments.error(found, bias is not None)
+    plain = moments.error(product.matrices(masked), bias=False)
+    return plain, moments.error(found, bias is not None)

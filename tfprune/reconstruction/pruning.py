@@ -39,7 +39,8 @@ def prune_one_shot(
     """Prune a trained model without training: what stays makes up for what goes.
 
     Layer after layer, weights are set to zero and the others changed so that the layer's outputs
-    on calibration data stay as near as can be to those of the dense model. A layer is fitted to
+    on calibration data stay near to those of the dense model: first what goes is chosen, input by
+    input, then all that stays is fitted by least squares. A layer is fitted to
     the inputs that it will really get, those behind the pruned layers before it, so that it makes
     up for their errors too; its bias takes up what the means lack. Layers that are no matrix
     product (recurrent, attention, transposed, embeddings, ...) are pruned by magnitude, and the

@@ -2,10 +2,12 @@
 
 The error of weights W is `tr((W - W0)' H (W - W0))`, H being the Gram matrix of the inputs. Inputs
 are taken in order: what a weight's removal costs is shared out, in the best way, among the weights
-of later inputs, and which weights go is chosen anew as the others move.
+of later inputs, and which weights go is chosen anew as the others move. That never looks back: in
+the end all that stay are moved together, by conjugate gradients, to where the error is least.
 
 Source: Frantar & Alistarh 2023, "SparseGPT"; Frantar, Singh & Alistarh 2022, "Optimal Brain
-Compression"; Hassibi & Stork 1993, "Optimal Brain Surgeon". Unlike SparseGPT, an unstructured mask
+Compression"; Hassibi & Stork 1993, "Optimal Brain Surgeon"; the last step is that of Meng et al.
+2024, "ALPS". Unlike SparseGPT, an unstructured mask
 is not held to the same sparsity in every block of inputs, only over the whole weight.
 """
 
@@ -19,6 +21,7 @@ import numpy as np
 DAMPING = 0.01
 """Of the mean of H's diagonal, added to it: SparseGPT's default."""
 _FLOOR = 1e-8  # of the squares about 0, for what is left about the means: rounding is less
+_STEPS, _ENOUGH = 50, 0.002  # conjugate gradients: at most, or until they gain less of the error
 _SMALL = 64  # triangles that are inverted as any matrix
 
 
@@ -113,3 +116,36 @@ def refit(weights: np.ndarray, upper: np.ndarray, choice: Choice) -> np.ndarray:
         rest = upper[:, first:last, last:]
         left[:, last:] -= rest.transpose(0, 2, 1) @ errors
     return left
+
+
+def settled(weights: np.ndarray, hessian: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return pruned weights moved to where their error is least; zeros stay.
+
+    Args:
+        weights: (groups, depth, width).
+        hessian: H, of `damped`, (groups, depth, depth).
+        wanted: the weights that have no error, of `nearest`.
+    """
+    alive, scale = weights != 0, 1.0 / np.diagonal(hessian, axis1=1, axis2=2)[:, :, None]
+    found = weights.copy()
+    lack = hessian @ (wanted - found)
+    error = float(np.sum((wanted - found) * lack))
+    lack = np.where(alive, lack, 0.0)
+    ahead = scale * lack
+    slope = np.sum(lack * ahead, axis=1, keepdims=True)
+    for _ in range(_STEPS):
+        bent = np.where(alive, hessian @ ahead, 0.0)
+        curve = np.sum(ahead * bent, axis=1, keepdims=True)
+        step = np.divide(slope, curve, out=np.zeros_like(slope), where=curve > 0)
+        found += step * ahead
+        gained = float(np.sum(step * slope))
+        error -= gained
+        if gained <= _ENOUGH * max(error, 0.0):
+            break
+        lack -= step * bent
+        turned = scale * lack
+        before, slope = slope, np.sum(lack * turned, axis=1, keepdims=True)
+        ahead = turned + ahead * np.divide(
+            slope, before, out=np.zeros_like(slope), where=before > 0
+        )
+    return found
