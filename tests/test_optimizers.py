@@ -233,3 +233,17 @@ def test_an_optimizer_of_another_model_is_refused_before_the_first_step(kind, sl
     assert wide.cut_weights_are_zero()
     assert np.count_nonzero(wide.layer.kernel.numpy()) == 8 * 12  # nothing was pruned
     optimizers.require_match(first)
+
+
+def test_weights_may_be_frozen_behind_an_optimizer_but_not_thawed():
+    frozen, thawed = model("adam"), model("adam")
+    thawed.layers[1].trainable = False
+    for built in (frozen, thawed):
+        train(built, epochs=1)
+        built.layers[1].trainable = not built.layers[1].trainable
+        built.compile(built.optimizer, "mse")
+    train(frozen, epochs=1)
+    with pytest.raises(
+        ValueError, match=r"layers were frozen.*without 'sequential_?\d*/dense_?\d*/kernel'"
+    ):
+        train(thawed, epochs=1)

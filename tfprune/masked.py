@@ -76,7 +76,8 @@ class MaskedWeight:
         if self._unhook is not None:
             self._unhook()
             self._unhook = None
-        if wanted and keras.backend.backend() == "torch":
+        # A weight that was frozen has no gradient for PyTorch to tell of.
+        if wanted and self.variable.trainable and keras.backend.backend() == "torch":
             from tfprune import torch_gradients
 
             self._unhook = torch_gradients.cut_on_arrival(self.variable, self.mask)

@@ -91,17 +91,33 @@ def cut_momentum(model: Any, layer: Any) -> None:
 
 
 def require_match(model: Any) -> None:
-    """Raise if the optimizer of a model remembers variables that are not the model's.
+    """Raise if the optimizer of a model remembers variables that are not those it trains.
 
     TensorFlow and PyTorch would stop at the first step; JAX would take one variable's momentum for
-    another's.
+    another's, since it goes by their order. A `train_step` of one's own may give the optimizer what
+    it likes: there only the names of what it remembers are judged.
 
     Raises:
-        ValueError: it was built for another model, or its state comes from one.
+        ValueError: it was built for another model, its state comes from one, or other layers were
+            frozen when it was built.
     """
     optimizer = inner(model)
     if optimizer is None or not optimizer.built:
         return
+    received = _strange_slot(model, optimizer)
+    if received is None and type(model).train_step is keras.Model.train_step:
+        received = _strange_weight(model, optimizer)
+    if received is not None:
+        raise ValueError(
+            f"The optimizer '{optimizer.name}' holds the state of other weights than those that "
+            f"the model '{model.name}' trains: it was built for another model, or while other "
+            "layers were frozen. Compile with a new optimizer, "
+            f"`model.compile(keras.optimizers.Adam(...), ...)`. Received: an optimizer {received}"
+        )
+
+
+def _strange_slot(model: Any, optimizer: Any) -> str | None:
+    """Return a slot whose name and shape fit no variable of the model; None if all fit."""
     # Layers of one name in nested models have weights of one path.
     known = {
         (f"{v.path.replace('/', '_')}_{slot}", tuple(v.shape))
@@ -109,20 +125,32 @@ def require_match(model: Any) -> None:
         for slot in _SLOTS
     }
     weights = {v.name for v in model.variables}  # Adafactor calls some slots as their weights
-    strange = [
-        v
-        for v in optimizer.variables
-        if v.name.endswith(_ENDS)
-        and v.name not in weights
-        and (v.name, tuple(v.shape)) not in known
-    ]
-    if strange:
-        raise ValueError(
-            f"The optimizer '{optimizer.name}' holds the state of other weights than those of the "
-            f"model '{model.name}': it was built for another model. Compile with an optimizer of "
-            "the model's own, `model.compile(keras.optimizers.Adam(...), ...)`. "
-            f"Received: an optimizer with {strange[0].name!r} of shape {tuple(strange[0].shape)}"
-        )
+    for v in optimizer.variables:
+        named = v.name.endswith(_ENDS) and v.name not in weights
+        if named and (v.name, tuple(v.shape)) not in known:
+            return f"with {v.name!r} of shape {tuple(v.shape)}"
+    return None
+
+
+def _strange_weight(model: Any, optimizer: Any) -> str | None:
+    """Return where the model trains a variable that the optimizer was not built for.
+
+    TensorFlow and PyTorch look each one up, so that some may have been frozen since; JAX takes them
+    one after the other.
+    """
+    built_for = getattr(optimizer, "_trainable_variables", None)  # Keras has no public name for it
+    if built_for is None:
+        return None
+    trained = model.trainable_variables
+    if keras.backend.backend() != "jax":
+        known = {id(v) for v in built_for}
+        return next((f"without {v.path!r}" for v in trained if id(v) not in known), None)
+    for one, other in zip(built_for, trained, strict=False):
+        if one is not other:
+            return f"with the state of {one.path!r} in the place of that of {other.path!r}"
+    if len(built_for) != len(trained):
+        return f"with the state of {len(built_for)} weights, for a model that trains {len(trained)}"
+    return None
 
 
 def gradient_scale(model: Any) -> Callable[[], Any]:

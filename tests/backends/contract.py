@@ -69,8 +69,14 @@ def half():
     return tfprune.PolynomialDecay(0.0, 0.5, 0, 8, frequency=2)
 
 
-def compiled(model, optimizer=None, **options):
-    loss = keras.losses.SparseCategoricalCrossentropy(True)
+def twins(names):
+    """Layers of one shape, told apart by their names alone."""
+    layers = [L.Dense(8, name=name) for name in names]
+    return keras.Sequential([keras.Input((8,)), *layers, L.Dense(1)], name="net")
+
+
+def compiled(model, optimizer=None, loss=None, **options):
+    loss = loss or keras.losses.SparseCategoricalCrossentropy(True)
     model.compile(optimizer or keras.optimizers.Adam(0.01), loss, **options)
     return model
 
@@ -175,6 +181,33 @@ def optimizers():
         fit(pruned, watch)
         found[name] = sorted(watch.seen)
     return found
+
+
+def refitted():
+    """Return which optimizers go on in a second `fit`, compiled anew."""
+    some = {
+        "accumulating": keras.optimizers.Adam(gradient_accumulation_steps=2),
+        "average": keras.optimizers.SGD(use_ema=True, ema_overwrite_frequency=3),
+        "adafactor": keras.optimizers.Adafactor(),
+        "scaled": keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam()),
+    }
+    for name, optimizer in some.items():
+        inputs, halves = keras.Input((8,)), [twins("ab"), twins("ba")]  # weights of one path
+        nested = keras.Sequential([keras.Input((8,)), L.Dense(8), halves[1]], name="outer")
+        both = keras.Model(inputs, L.Add()([halves[0](inputs), nested(inputs)]))
+        pruned = compiled(tfprune.prune_low_magnitude(both, half()), optimizer, loss="mse")
+        fit(pruned)
+        if name != "average" or backend() != "jax":  # Keras cannot: it has lost their values
+            fit(compiled(pruned, optimizer, loss="mse"))
+    return list(some)
+
+
+def frozen_later():
+    """Return what is said where an optimizer knows a weight that is trained no more."""
+    pruned = compiled(tfprune.prune_low_magnitude(twins("ab"), half()), loss="mse")
+    fit(pruned)
+    pruned.layers[0].trainable = False
+    return _said(lambda: fit(compiled(pruned, pruned.optimizer, loss="mse")))
 
 
 def mean_squares():
@@ -423,6 +456,19 @@ def errors():
     compiled(other, pruned.optimizer)
     newer = {**pruned.layers[0].get_config(), "format": 99}
 
+    def thawed():
+        model = compiled(tfprune.prune_low_magnitude(twins("ab"), half()), loss="mse")
+        model.layers[0].trainable, optimizer = False, model.optimizer
+        fit(model)
+        model.layers[0].trainable, model.layers[1].trainable = True, False
+        fit(compiled(model, optimizer, loss="mse"))
+
+    def reordered():
+        first = compiled(tfprune.prune_low_magnitude(twins("ab"), half()), loss="mse")
+        fit(first)
+        second = tfprune.prune_low_magnitude(twins("ba"), half())
+        fit(compiled(second, first.optimizer, loss="mse"))
+
     def unwatched():
         model = compiled(tfprune.prune_low_magnitude(network(), half()))
         model.fit(*data(), verbose=0)
@@ -431,6 +477,8 @@ def errors():
         "score": lambda: chosen_by("movement"),
         "rigl": lambda: chosen("unstructured", "rigl"),
         "optimizer": lambda: fit(other),
+        "thawed": thawed,
+        "reordered": reordered,
         "newer": lambda: tfprune.PruneLowMagnitude.from_config(newer),
         "no callback": unwatched,
         "steps": lambda: train(steps_per_execution=2),

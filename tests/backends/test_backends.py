@@ -165,6 +165,16 @@ def test_an_optimizer_of_ones_own_is_not_trusted(ask, name):
     assert got["reached"] == [0.5, 0.5]
 
 
+@pytest.mark.parametrize("name", ["jax", "torch"])
+def test_an_optimizer_of_the_same_model_is_no_stranger(ask, name):
+    assert ask(name, "refitted") == ["accumulating", "average", "adafactor", "scaled"]
+
+
+def test_a_layer_may_be_frozen_behind_its_optimizer_where_that_looks_weights_up(ask):
+    assert ask("torch", "frozen_later") == "nothing"
+    assert "in the place of that of" in ask("jax", "frozen_later")
+
+
 @pytest.mark.parametrize(("first", "second"), PAIRS)
 def test_a_half_pruned_file_goes_on_elsewhere(ask, halves, folder, first, second):
     before, own = halves(first), ask(first, "go_on", folder=str(folder), other=first)
@@ -255,7 +265,8 @@ def test_what_cannot_be_says_so(ask, name):
     for what in ("score", "rigl"):
         assert "works with the TensorFlow backend of Keras only" in said[what]
         assert repr(name) in said[what]
-    assert "holds the state of other weights" in said["optimizer"]
+    for what in ("optimizer", "thawed", "reordered"):
+        assert "holds the state of other weights" in said[what]
     assert "written by a newer tfprune" in said["newer"]
     assert "format 99, where 2 is expected" in said["newer"]
     assert "without the callback `UpdatePruningStep`" in said["no callback"]
