@@ -11,7 +11,7 @@ The map of the house (upper floors import lower ones, never the other way round)
   tfmot), `cloning`, `decisions`, `strip`, `optimizers` (which leave zeros alone),
   `parcels` (a model for another process), `cluster` (of Ray's workers),
   `torch_optimizers` (in files), `workers` (several train one model), `agreement` (the same one),
-  `placement` (in shards)
+  `postings` (what they tell each other), `placement` (in shards)
 - workflows: `rules`, `prune`, `callbacks`, `tensorboard`, `custom_scalars` (how it lays out
   curves), `summary`, `channels` (which go together), `export`, `weightfiles`, `benchmarking`,
   `count`, `variants`, `shrink`, `permutation`, `allocate`, `sensitivity`, `search` (what to

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
-from collections.abc import Callable
-from concurrent.futures import Future, wait
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
+from tfprune import postings
 from tfprune.family import family
 from tfprune.resumption import of_arrays
 from tfprune.workers import WAYS, by_worker, cluster, seconds, strategy_of, worker
+
+_SHOWN = 3  # rules of each worker in a message
 
 
 def require_place(model: Any, wrapping: bool = False) -> None:
@@ -90,6 +90,17 @@ def _require_distribution(model: Any) -> None:
         )
 
 
+def require_company(model: Any) -> None:
+    """Raise unless all workers are about to wrap: looking at weights may take all of them.
+
+    Raises:
+        ValueError: a worker trains already, with nothing wrapped.
+        TimeoutError: a worker does not come.
+    """
+    if worker(model).count > 1:
+        _compare(model, _Said("wraps layers", {}, []))
+
+
 def require_same_rules(model: Any, lines: list[str]) -> None:
     """Raise unless all workers are about to wrap the same layers in the same way.
 
@@ -99,21 +110,28 @@ def require_same_rules(model: Any, lines: list[str]) -> None:
 
     Raises:
         ValueError: a worker has other rules; the message says which.
+        TimeoutError: a worker does not come.
     """
-    _compare(model, {"rules": hashlib.sha256("\n".join(lines).encode()).hexdigest()}, lines)
+    if worker(model).count > 1:
+        _compare(model, _Said("compares its rules", {"rules": _digest(lines)}, lines))
 
 
-def require_same_state(model: Any, layers: list[Any]) -> None:
+def require_same_state(model: Any, layers: list[Any], length: str = "") -> None:
     """Raise unless all workers start from the same rules, masks and weights.
 
     Args:
-        model: the wrapped model.
-        layers: its wrapped layers.
+        model: the model.
+        layers: its wrapped layers; if it has none, no worker's may have.
+        length: how long the run is, in words: schedules may depend on it.
 
     Raises:
         ValueError: a worker differs; the message says which, and in what.
+        TimeoutError: a worker does not come.
     """
     if worker(model).count == 1:
+        return
+    if not layers:
+        _compare(model, _Said("trains with nothing wrapped", {}, []))
         return
     lines = [
         json.dumps([layer.pruning_schedule.get_config(), str(layer.criterion)], default=str)
@@ -121,76 +139,80 @@ def require_same_state(model: Any, layers: list[Any]) -> None:
     ]
     states = [state for layer in layers for state in layer.states()]
     parts = {
-        "rules": hashlib.sha256("\n".join(lines).encode()).hexdigest(),
+        "rules": _digest(lines),
         "pruning steps": of_arrays([np.array([layer.read_step() for layer in layers])]),
         "masks": of_arrays(state.mask for state in states),
         "weights (their seeds, or what was loaded, may differ)": of_arrays(
             state.weight for state in states
         ),
     }
-    _compare(model, parts, lines)
+    _compare(model, _Said("trains wrapped layers", parts, lines, length))
 
 
-def _compare(model: Any, parts: dict[str, str], lines: list[str]) -> None:
-    """Raise if the digests of some part are not the same on all workers."""
-    if worker(model).count == 1:
-        return
-    own = np.array([list(bytes.fromhex(digest)) for digest in parts.values()], np.uint8)
-    everybody = _gathered(model, own).astype(np.uint8)
-    differing = [
-        name for at, name in enumerate(parts) if len(np.unique(everybody[:, at], axis=0)) > 1
-    ]
-    if differing:
-        shown = [bytes(row[list(parts).index(differing[0])]).hex()[:8] for row in everybody]
+class _Said(NamedTuple):
+    """What a worker says of itself.
+
+    Attributes:
+        does: what it is about to do.
+        parts: digests of what must be the same on all, by name.
+        lines: its rules, in words.
+        length: that of its run, in words.
+    """
+
+    does: str
+    parts: dict[str, str]
+    lines: list[str]
+    length: str = ""
+
+
+def _digest(lines: list[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _compare(model: Any, own: _Said) -> None:
+    """Raise if the workers are about to do different things, or some part is not the same."""
+    everybody = _gathered(model, own)
+    does = [one.does for one in everybody]
+    if len(set(does)) > 1:
         raise ValueError(
-            f"The workers do not train the same model: {' and '.join(differing)} differ. Run the "
-            "same script with the same rules, seed and files on all of them. Received: digests of "
-            f"{differing[0].split(' (')[0]} {by_worker(shown)}; on this worker "
-            f"{worker(model).index}: {'; '.join(lines)}"
+            "The workers do not train the same model: some wrap layers for pruning where others do "
+            "not. Run the same script on all of them, with the same files and rules. "
+            f"Received: {by_worker(does)}"
+        )
+    differing = [part for part in own.parts if len({one.parts[part] for one in everybody}) > 1]
+    if differing:
+        lengths = [one.length for one in everybody]
+        longer = "rules" in differing and len(set(lengths)) > 1
+        why = f"The runs are of different length: {by_worker(lengths)}. " if longer else ""
+        raise ValueError(
+            f"The workers do not train the same model: {' and '.join(differing)} differ. {why}Run "
+            "the same script with the same rules, seed and files on all of them, for as many "
+            f"epochs and batches. Received: {_unlike(everybody, differing[0])}"
         )
 
 
-def _gathered(model: Any, own: np.ndarray) -> np.ndarray:
-    """Return the arrays of all workers, stacked in the order of their indices."""
-    over = strategy_of(model)
-    if over is None:
-        from jax.experimental import multihost_utils
+def _unlike(everybody: list[_Said], part: str) -> str:
+    """Return in what the workers differ: the rules that not all have, or digests."""
+    if part == "rules":
+        common = set.intersection(*(set(one.lines) for one in everybody))
+        rest = [[line for line in one.lines if line not in common] for one in everybody]
+        shown = ["; ".join(lines[:_SHOWN]) or "only rules of the others" for lines in rest]
+        return by_worker(shown)
+    digests = by_worker([one.parts[part][:8] for one in everybody])
+    return f"digests of {part.split(' (')[0]} {digests}"
 
-        return _in_time(lambda: np.asarray(multihost_utils.process_allgather(own)))
-    import tensorflow as tf
 
-    options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=seconds())
-
-    @tf.function
-    def gather() -> Any:
-        def each() -> Any:
-            context = tf.distribute.get_replica_context()
-            return context.all_gather(tf.constant(own[None].astype(np.int32)), 0, options)
-
-        return over.run(each)
-
+def _gathered(model: Any, own: _Said) -> list[_Said]:
+    """Return what all workers say, in the order of their indices."""
+    me = worker(model)
+    started_by_tensorflow = strategy_of(model) is not None
     try:
-        found = over.experimental_local_results(gather())[0].numpy()
-    except (tf.errors.DeadlineExceededError, tf.errors.UnavailableError) as error:
-        raise TimeoutError(_late(str(error).splitlines()[0])) from None
-    return found[:: len(found) // worker(model).count]  # of a worker's replicas, the first
-
-
-def _in_time(work: Callable[[], np.ndarray]) -> np.ndarray:
-    """Return what work that other workers take part in gives; JAX would wait for them for ever."""
-    answer: Future[np.ndarray] = Future()
-
-    def run() -> None:
-        try:
-            answer.set_result(work())
-        except Exception as error:  # noqa: BLE001 - raised by who waits for it
-            answer.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()  # it may never end
-    wait([answer], seconds())
-    if not answer.done():
-        raise TimeoutError(_late("no answer"))
-    return answer.result()
+        texts = postings.exchange(
+            started_by_tensorflow, me.index, me.count, json.dumps(own), seconds()
+        )
+    except TimeoutError as error:
+        raise TimeoutError(_late(str(error))) from None
+    return [_Said(*json.loads(text)) for text in texts]
 
 
 def _late(received: str) -> str:

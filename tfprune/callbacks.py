@@ -99,6 +99,7 @@ class UpdatePruningStep(FamilyCallback):
         self._counter = StepCounter(self)
         self._run = TrainingRun(self._target, self._counter, self.params)
         self._epoch = 0
+        self._compared = False
         self._forecast_warned = False
 
     @property
@@ -137,11 +138,13 @@ class UpdatePruningStep(FamilyCallback):
         if self._layers:
             self._settle()  # what other callbacks load between epochs need not be masked
         self._find_layers()
+        self._compare_workers()
 
     def on_train_batch_begin(self, batch, logs=None):
         """Update the masks if the schedule asks for it before this step."""
         self._run.close_batch()
         self._find_layers()
+        self._compare_workers()
         self._update()
         self._run.begin_batch(batch)
 
@@ -225,7 +228,8 @@ class UpdatePruningStep(FamilyCallback):
             # known; doing that again changes nothing.
             self._checked[id(layer)] = step if layer.last_update_step == step else step - 1
         if self._layers:
-            agreement.require_same_state(self._target, self._layers)
+            self._compared = False
+            self._compare_workers()
             if not self._legacy:
                 self._trust()
                 self._run.follow_optimizer()
@@ -233,6 +237,12 @@ class UpdatePruningStep(FamilyCallback):
                     after_each_sync(self._target, self._on_state_sync)
             self._forecast()
         return self._layers
+
+    def _compare_workers(self) -> None:
+        """Let workers compare where they begin: one with nothing wrapped must say so too."""
+        if not self._compared:
+            self._compared = True
+            agreement.require_same_state(self._target, self._layers, self._run.length())
 
     def _measure_run(self, layers: list[Any]) -> None:
         """Put the schedule for this run in the place of those that take the run as their measure.

@@ -109,6 +109,7 @@ def prune_low_magnitude(
         _require_graph(to_prune, keras_)
         if pruning_policy is not None:
             pruning_policy.ensure_model_supports_pruning(to_prune)
+        agreement.require_company(to_prune)
         chosen = _decide_all(to_prune, plan, keras_)
         _require_any(to_prune, chosen, keras_)
         return _wrap_model(to_prune, chosen, keras_)
@@ -161,6 +162,7 @@ def prune(model: Any, rules: Any) -> Any:
             f"Received: the layer {model.name!r}"
         )
     agreement.require_place(model, wrapping=True)
+    agreement.require_company(model)
     _require_graph(model, keras_)
     if isinstance(rules, numbers.Real) and not isinstance(rules, bool):
         chosen = decide(model, shares.usual_schedule(kind, rules))

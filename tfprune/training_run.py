@@ -111,6 +111,12 @@ class TrainingRun:
             return None
         return begin + (self.params["epochs"] - epoch) * steps // self.accumulation
 
+    def length(self) -> str:
+        """Return how long `fit` is to train, in words; empty in a loop of one's own."""
+        if not self.in_fit:
+            return ""
+        return f"{self.params['epochs']} epochs of {self.params.get('steps') or 'unknown'} batches"
+
     def _count(self, batches: int) -> None:
         self._batches += batches
         self._counter.updates = self._batches // self.accumulation

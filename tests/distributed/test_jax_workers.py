@@ -21,7 +21,7 @@ said = {}
 def told(name, function):
     try:
         function()
-    except ValueError as error:
+    except (ValueError, TimeoutError) as error:
         said[name] = str(error)
 
 
@@ -37,15 +37,27 @@ told("no distribution", lambda: tfprune.prune(net(), schedule))
 keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
 told("rules", lambda: tfprune.prune(
     net(), [tfprune.Rule("a" if index else None, schedule=schedule)]))
+callback, plain = tfprune.UpdatePruningStep(), net()
+callback.set_model(plain if index else tfprune.prune(net(), schedule))
+if index:
+    tfprune.prune(net(), schedule)
+callback.on_train_begin()
+told("nothing wrapped", lambda: callback.on_epoch_begin(0))
+workers._wait_for(1)
+if index == 0:
+    told("alone", lambda: tfprune.prune(plain, schedule))
 print(json.dumps(said), flush=True)
 """
 
 
 def test_processes_that_differ_are_told_before_the_first_step(tmp_path):
-    for said in processes.together(MISUSE, tmp_path, **JAX):
+    found = processes.together(MISUSE, tmp_path, **JAX)
+    for said in found:
         assert said["seeds"].endswith("Received: 0 on worker 0, 1 on worker 1")
         assert "set_distribution(keras.distribution.DataParallel" in said["no distribution"]
         assert "rules differ" in said["rules"]
+        assert "trains with nothing wrapped on worker 1" in said["nothing wrapped"]
+    assert "did not come to compare its rules within 1 seconds" in found[0]["alone"]
 
 
 SHARDED = """

@@ -62,13 +62,33 @@ def fit(change):
         tfprune.strip_pruning(model).save(path)
 
 
+def nothing_wrapped():
+    with strategy.scope():
+        plain = net()
+        pruned = tfprune.prune(plain, schedule)
+    callback = tfprune.UpdatePruningStep()
+    callback.set_model(plain if index else pruned)
+    callback.on_train_begin()
+    callback.on_epoch_begin(0)
+
+
+def alone():
+    with strategy.scope():
+        model = tf_keras.Sequential([tf_keras.Input((8,)), tf_keras.layers.BatchNormalization(),
+                                     tf_keras.layers.Dense(4)])  # all read its moving mean
+    workers._wait_for(1)
+    if index == 0:
+        with strategy.scope():
+            tfprune.prune(model, schedule)
+
+
 said = {}
-for what in (keras_3, wrapped_outside, made_outside, other_rules, lambda: fit(True)):
+cases = (keras_3, wrapped_outside, made_outside, other_rules, nothing_wrapped, lambda: fit(True))
+for what in (*cases, lambda: fit(False), alone):
     try:
         what()
-    except (ValueError, RuntimeError) as error:
-        said[what.__name__] = str(error)
-fit(False)
+    except (ValueError, RuntimeError, TimeoutError) as error:
+        said.setdefault(what.__name__, str(error))
 print(json.dumps(said), flush=True)
 os._exit(0)
 """
@@ -86,7 +106,9 @@ def test_workers_that_differ_are_told_before_the_first_step(misused):
         assert "on worker 0" in said["other_rules"]
         assert "weights" in said["<lambda>"]
         assert "rules" not in said["<lambda>"].split(" differ. ")[0]
-    assert "b: dense (no rule matches it)" in misused[0][1]["other_rules"]
+        assert "trains with nothing wrapped on worker 1" in said["nothing_wrapped"]
+        assert "b: dense (no rule matches it) on worker 1" in said["other_rules"]
+    assert "did not come to compare its rules within 1 seconds" in misused[0][0]["alone"]
 
 
 def test_what_lies_outside_of_the_scope_is_refused(misused):
