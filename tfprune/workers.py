@@ -232,6 +232,20 @@ def strategy_of(model: Any = None) -> Any:
     return found if isinstance(found, tf.distribute.MultiWorkerMirroredStrategy) else None
 
 
+def read_by_all(model: Any) -> str | None:
+    """Return a weight whose value all workers must read together, None if there is none.
+
+    Such as the moving mean of a BatchNorm of tf_keras, of which each worker holds its own. Models
+    that share it, as a stripped one does, may be made outside of the scope.
+    """
+    for weight in model.weights:
+        over = getattr(weight, "distribute_strategy", None)
+        each = getattr(getattr(weight, "synchronization", None), "name", "") == "ON_READ"
+        if over is not None and each and strategy_of(weight) is over and worker(weight).count > 1:
+            return weight.name
+    return None
+
+
 @contextlib.contextmanager
 def chief_path(path: str | os.PathLike, model: Any = None) -> Iterator[str]:
     """Give the path on the chief, and on other workers one of the same name that is thrown away.

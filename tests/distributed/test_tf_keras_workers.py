@@ -77,9 +77,14 @@ def alone():
         model = tf_keras.Sequential([tf_keras.Input((8,)), tf_keras.layers.BatchNormalization(),
                                      tf_keras.layers.Dense(4)])  # all read its moving mean
     workers._wait_for(1)
-    if index == 0:
-        with strategy.scope():
-            tfprune.prune(model, schedule)
+    if index:
+        return
+    try:
+        tfprune.export_tflite(model, "alone.tflite")
+    except ValueError as error:
+        said["export"] = str(error)
+    with strategy.scope():
+        tfprune.prune(model, schedule)
 
 
 said = {}
@@ -108,6 +113,7 @@ def test_workers_that_differ_are_told_before_the_first_step(misused):
         assert "rules" not in said["<lambda>"].split(" differ. ")[0]
         assert "trains with nothing wrapped on worker 1" in said["nothing_wrapped"]
         assert "b: dense (no rule matches it) on worker 1" in said["other_rules"]
+    assert "'batch_normalization/moving_mean:0', which all workers" in misused[0][0]["export"]
     assert "did not come to compare its rules within 1 seconds" in misused[0][0]["alone"]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tfprune import strip
+from tfprune import strip, workers
 from tfprune.export import (
     calibration,
     elsewhere,
@@ -99,7 +99,8 @@ def export_tflite(
     Raises:
         ValueError: a bad argument, a model that is not built or cannot be converted, weights or
             data with NaN, calibration data that are one value throughout, `sparse=True` for a
-            model that it would make wrong or no smaller. Nothing is written.
+            model that it would make wrong or no smaller, a model of several workers that they
+            must read together (save it, and export the file). Nothing is written.
         OSError: the path is taken (`overwrite=True` replaces it), its folder is missing, the disk
             is full. Nothing half-written stays.
         ExportMismatch: the file would not compute what the model does, or the runtime refuses it,
@@ -230,6 +231,15 @@ def _check_arguments(model: Any, quantize: str | None, representative_data: Any)
         raise ValueError(
             "The model must be built, so that it has weights: call it once, or give it an Input. "
             f"Received: {type(model).__name__} {model.name!r}, built=False"
+        )
+    shared = workers.read_by_all(model)
+    if shared is not None:
+        raise ValueError(
+            "The model lives on several workers, and one that exports it would wait for the others "
+            "for ever. Save it on all, `with workers.chief_path('small.keras', model) as path: "
+            "model.save(path)` (`from tfprune import workers`), and export that file, "
+            "`tfprune export small.keras`, or load and export it when training is over. "
+            f"Received: the weight {shared!r}, which all workers read together"
         )
 
 
