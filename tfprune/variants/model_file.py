@@ -21,6 +21,7 @@ _NO_LOAD = (
     *(ValueError, TypeError, OSError, KeyError, AttributeError, ImportError, RuntimeError),
     *(IndexError, NotImplementedError),
 )
+_MISSING = re.compile(r"(?:Could not locate class|Unknown layer:) '([^']+)'")  # Keras 3, tf_keras
 
 
 def is_path(model: Any) -> bool:
@@ -77,13 +78,7 @@ def load(path: pathlib.Path, compiled: bool = False) -> Any:
     except _NO_LOAD as error:
         if said.holds_code and "safe_mode" in str(error):
             raise _has_code(path) from error
-        first = next((line for line in str(error).splitlines() if line.strip()), "")
-        raise ValueError(
-            f"The model in {str(path)!r} cannot be built: {first or type(error).__name__}. If it "
-            "has classes of your own, load it in Python, where they are defined, and pass the "
-            "model itself to the function of tfprune. "
-            f"Received: a file of Keras {said.version or 'of unknown version'}"
-        ) from error
+        raise _unbuilt(path, said, str(error) or type(error).__name__) from error
 
 
 def check_model(model: Any) -> None:
@@ -125,6 +120,20 @@ def _require_harmless(path: pathlib.Path, said: model_config.ModelConfig) -> Non
             "its own classes in `custom_objects`, and pass the model itself to the function of "
             f"tfprune. Received: a file of Keras {said.version}"
         )
+
+
+def _unbuilt(path: pathlib.Path, said: model_config.ModelConfig, why: str) -> ValueError:
+    missing = _MISSING.search(why)
+    first = next((line for line in why.splitlines() if line.strip()), "").rstrip(".")
+    reason = f"its class {missing[1]!r} is not known here" if missing else first
+    own = "Import" if missing else "If it has classes of your own: import"
+    return ValueError(
+        f"The model in {str(path)!r} cannot be built: {reason}. {own} the module that defines "
+        f"{'it' if missing else 'them'} in Python, load the model there, and pass the model itself "
+        "to the function of tfprune. `export_tflite` takes it on every backend, `export_variants` "
+        "with KERAS_BACKEND=tensorflow. "
+        f"Received: a file of Keras {said.version or 'of unknown version'}"
+    )
 
 
 def _has_code(path: pathlib.Path) -> ValueError:
