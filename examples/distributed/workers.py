@@ -36,6 +36,8 @@ def options(about: str | None) -> argparse.Namespace:
     chosen = parser.parse_args()
     if chosen.workers < 1:
         parser.error(f"--workers must be 1 or more. Received: --workers {chosen.workers}")
+    if chosen.epochs < 1:
+        parser.error(f"--epochs must be 1 or more. Received: --epochs {chosen.epochs}")
     if (chosen.index is None) != (chosen.cluster is None):
         parser.error("--cluster and --index go together; without both, processes start here")
     if chosen.index is None:

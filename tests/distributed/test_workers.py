@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import keras
 import processes
@@ -89,3 +91,11 @@ def test_keras_3_connects_on_jax_only():
         RuntimeError, match=r"KERAS_BACKEND=jax.*Received: the backend 'tensorflow'"
     ):
         workers.connect("127.0.0.1:1", 2, 0)
+
+
+def test_an_example_without_an_epoch_starts_nothing():
+    script = processes.ROOT / "examples" / "distributed" / "jax_workers.py"
+    command = [sys.executable, str(script), "--epochs", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.endswith("--epochs must be 1 or more. Received: --epochs 0\n")
