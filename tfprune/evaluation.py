@@ -15,6 +15,7 @@ import numpy as np
 from keras import tree
 
 from tfprune import metrics
+from tfprune.channels import graph
 from tfprune.channels.batches import Batch, Batches
 from tfprune.cloning import is_graph
 from tfprune.family import family, room
@@ -186,12 +187,18 @@ def evaluate(model: keras.Model, batches: Batches, judge: Judge) -> float:
     total, samples = 0.0, 0
     for batch in merged(batches):
         judge.require_labels(batch)
-        inputs = batch.inputs if len(batch.inputs) > 1 else batch.inputs[0]
         with each_model_once():
-            outputs = model.predict_on_batch(inputs)
+            outputs = model.predict_on_batch(_as_taken(model, batch.inputs))
         total += judge(batch, outputs) * batch.size
         samples += batch.size
     return total / samples
+
+
+def _as_taken(model: keras.Model, inputs: list[np.ndarray]) -> Any:
+    """Return inputs structured as a model takes them, by their names say: Keras insists on it."""
+    if is_graph(model):
+        return tree.pack_sequence_as(graph.inputs(model), inputs)
+    return inputs if len(inputs) > 1 else inputs[0]  # what a `train` of the user's gave back
 
 
 def merged(batches: Batches) -> Iterator[Batch]:

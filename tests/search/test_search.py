@@ -2,6 +2,7 @@
 
 import json
 import logging
+import warnings
 
 import keras
 import numpy as np
@@ -259,3 +260,31 @@ def test_tensorflow_gives_no_advice_on_tracing(caplog):
     said = [record.getMessage() for record in caplog.records]
     assert sum("retracing" in line for line in said) == 1
     assert said.count("something else") == 3
+
+
+def by_name(names):
+    """Return a model that takes a dict, one entry of another width for each name."""
+    keras.utils.set_random_seed(0)
+    given = {name: keras.Input((4 + n,), name=name) for n, name in enumerate(names)}
+    parts = [L.Dense(8, "relu", name=f"on_{name}")(one) for name, one in given.items()]
+    together = L.Concatenate()(parts) if len(parts) > 1 else parts[0]
+    return keras.Model(given, L.Dense(3, name="logits")(together))
+
+
+@pytest.mark.parametrize("names", [("b_first", "a_second"), ("only",)])
+def test_inputs_that_a_model_takes_by_name(names):
+    model, rng = by_name(names), np.random.default_rng(0)
+    x = {name: rng.normal(size=(90, 4 + n)).astype("float32") for n, name in enumerate(names)}
+    y = model.predict(x, verbose=0).argmax(1)
+    y[::3] = 0
+
+    def train(pruned):
+        pruned.compile(keras.optimizers.SGD(0.0), "mse")
+        pruned.fit(x, np.zeros((90, 3)), verbose=0, callbacks=[tfprune.UpdatePruningStep()])
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="The structure of `inputs`")
+        found = tfprune.search(model, (x, y), 0.9, train=train, trials=1)
+    assert found.dense == pytest.approx((model.predict(x, verbose=0).argmax(1) == y).mean())
+    pruned = (found.model.predict(x, verbose=0).argmax(1) == y).mean()
+    assert found.trials[0].value == pytest.approx(pruned)
