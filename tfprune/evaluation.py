@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import math
 import os
@@ -39,7 +40,8 @@ class Judge:
     Args:
         model: the model; "loss" is the one that it was compiled with, without penalties of weights
             and activations: fewer weights cost less penalty, and predict no better for it.
-        metric: "accuracy", "loss", or a function (labels, outputs) -> a number.
+        metric: "accuracy", "loss", or a function (labels, outputs) -> a number. Sample weights
+            count for the first two, as in Keras's `evaluate`.
         caller: the function that takes `metric`, for messages.
 
     Attributes:
@@ -97,7 +99,47 @@ class Judge:
             _, metric = metrics.metric_for(found, one, self._caller, check)
             self._of_probabilities = True
             arrays = one
+            metric = functools.partial(metric, weights=_only(batch.weights))
         return metrics.score(metric, found, arrays)
+
+    def counts(self, batch: Batch) -> float:
+        """Return how much a batch counts in the mean over all: its samples, or their weights.
+
+        Keras divides a loss by the number of samples, whatever they weigh; and a metric of the
+        user's own knows no weights.
+
+        Raises:
+            ValueError: weights that are negative or not finite.
+        """
+        weights = None if self._by_loss or self._metric is not None else _only(batch.weights)
+        if weights is None:
+            return float(batch.size)
+        if not np.isfinite(weights).all() or weights.min() < 0:
+            raise ValueError(
+                "Sample weights must be finite, 0 or more, to weigh an accuracy. "
+                f"Received: weights from {weights.min():g} to {weights.max():g}"
+            )
+        return float(weights.reshape(len(weights), -1).mean(axis=1).sum())
+
+
+def _only(weights: Any) -> np.ndarray | None:
+    """Return the sample weights of a model's only output, however they are wrapped up."""
+    arrays = [np.asarray(one) for one in tree.flatten(weights) or [] if one is not None]
+    return np.atleast_1d(arrays[0]) if arrays else None
+
+
+def mean(total: float, counted: float) -> float:
+    """Return a mean over batches from what `Judge` gave, times what each counts, and the counts.
+
+    Raises:
+        ValueError: nothing counts.
+    """
+    if not counted:
+        raise ValueError(
+            "All sample weights of `data` are 0, so that no sample counts. Leave the weights out, "
+            "or weigh what is to be measured. Received: weights that sum up to 0"
+        )
+    return total / counted
 
 
 def require_model(model: Any, caller: str) -> None:
@@ -184,14 +226,15 @@ def _no_advice(record: logging.LogRecord) -> bool:
 
 def evaluate(model: keras.Model, batches: Batches, judge: Judge) -> float:
     """Return the mean of a metric over the samples of all batches, in inference mode."""
-    total, samples = 0.0, 0
+    total = counted = 0.0
     for batch in merged(batches):
         judge.require_labels(batch)
         with each_model_once():
             outputs = model.predict_on_batch(_as_taken(model, batch.inputs))
-        total += judge(batch, outputs) * batch.size
-        samples += batch.size
-    return total / samples
+        counts = judge.counts(batch)
+        total += judge(batch, outputs) * counts
+        counted += counts
+    return mean(total, counted)
 
 
 def _as_taken(model: keras.Model, inputs: list[np.ndarray]) -> Any:

@@ -36,11 +36,12 @@ def metric_for(
     outputs: Any,
     caller: str = "tfprune.export_variants",
     probabilities: bool = True,
-) -> tuple[str, Metric]:
+) -> tuple[str, Callable[..., float]]:
     """Return which accuracy the labels and the model's outputs call for, and its name.
 
     One output of several units: the share of samples whose largest unit is the label's. One unit:
-    the share on the right side of 0.5, if all its outputs are between 0 and 1.
+    the share on the right side of 0.5, if all its outputs are between 0 and 1. Beside labels and
+    outputs it takes `weights` of the samples.
 
     Args:
         data: its labels are class ids, shape of the output without the last axis; or one-hot, shape
@@ -109,24 +110,57 @@ def score(metric: Metric, data: Labelled, outputs: Any) -> float:
     return float(value.item())
 
 
-def top_1_accuracy(labels: np.ndarray, outputs: np.ndarray) -> float:
+def top_1_accuracy(labels: np.ndarray, outputs: np.ndarray, weights: Any = None) -> float:
     """Return the share of rows whose largest output is at the label.
 
-    Example: `top_1_accuracy([0, 1], [[0.9, 0.1], [0.8, 0.2]])` is 0.5.
+    Args:
+        labels, outputs: see `metric_for`.
+        weights: how much each sample counts, or each row; None for all alike.
+
+    Example: `top_1_accuracy([0, 1], [[0.9, 0.1], [0.8, 0.2]])` is 0.5, and 0.75 with the weights
+    `[3, 1]`.
+
+    Raises:
+        ValueError: weights that do not fit the labels.
     """
     labels, outputs = np.asarray(labels), np.asarray(outputs)
     ids = labels.argmax(axis=-1) if labels.shape == outputs.shape else labels
     found = outputs.argmax(axis=-1)
-    return float(np.mean(found == ids.reshape(found.shape)))
+    return _share(found == ids.reshape(found.shape), weights)
 
 
-def binary_accuracy(labels: np.ndarray, outputs: np.ndarray) -> float:
+def binary_accuracy(labels: np.ndarray, outputs: np.ndarray, weights: Any = None) -> float:
     """Return the share of single outputs that are on the label's side of 0.5.
 
+    Args:
+        labels, outputs: see `metric_for`.
+        weights: how much each sample counts, or each output; None for all alike.
+
     Example: `binary_accuracy([1, 0], [[0.7], [0.6]])` is 0.5.
+
+    Raises:
+        ValueError: weights that do not fit the labels.
     """
     outputs = np.asarray(outputs)
-    return float(np.mean((outputs > 0.5) == (np.asarray(labels).reshape(outputs.shape) > 0.5)))
+    hits = (outputs > 0.5) == (np.asarray(labels).reshape(outputs.shape) > 0.5)
+    return _share(hits, weights)
+
+
+def _share(hits: np.ndarray, weights: Any) -> float:
+    """Return the share of hits, weighted as Keras does in `weighted_metrics`."""
+    if weights is None:
+        return float(np.mean(hits))
+    given = np.asarray(weights, dtype=np.float64)
+    wide = given[..., 0] if given.ndim == hits.ndim + 1 and given.shape[-1] == 1 else given
+    wide = wide.reshape(wide.shape + (1,) * (hits.ndim - wide.ndim))
+    axes = zip(wide.shape, hits.shape, strict=False)
+    if wide.ndim != hits.ndim or len(wide) != len(hits) or any(n not in (1, m) for n, m in axes):
+        raise ValueError(
+            "Sample weights are one number for each sample, or for each label. "
+            f"Received: weights of shape {given.shape} for results of shape {hits.shape}"
+        )
+    total = np.broadcast_to(wide, hits.shape).sum()
+    return float((hits * wide).sum() / total) if total else 0.0
 
 
 def _no_fit(outputs: np.ndarray, advice: str, got: str) -> str:

@@ -67,7 +67,9 @@ def search(
     Args:
         model: a trained Sequential or Functional model of Keras 3; it is not changed.
         data: held-out (inputs, labels), or batches of them to their end, that the budget is
-            measured on.
+            measured on. With sample weights, (inputs, labels, weights), "accuracy" and "loss" are
+            weighted as in Keras's `evaluate`, accuracy as its `weighted_metrics`; a metric of your
+            own knows none.
         max_accuracy_drop: the budget, in the metric's own unit: 0.01 is one point of accuracy, of
             which at most 1 can be lost.
         objective: what the chosen model has least of: "sparsity" (nonzero weights), "size" (bytes

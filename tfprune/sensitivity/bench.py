@@ -58,6 +58,10 @@ class Bench:
             self._batch, self._values = batch, self._reruns.first(batch.inputs)
         self.dense = self._judge(batch, self._reruns.outputs(self._values))
 
+    def counts(self, batch: Batch) -> float:
+        """Return how much a batch counts in the means over all."""
+        return self._judge.counts(batch)
+
     def pruned(self, trial: int, level: float) -> float:
         """Return the model's value on the batch with one weight pruned to a sparsity."""
         one = self.trials[trial]

@@ -54,7 +54,9 @@ def sensitivity(
     Args:
         model: a built Sequential or Functional model of Keras 3.
         data: (inputs, labels), or batches of them (a `tf.data.Dataset`, a generator), to their
-            end. A few hundred held-out samples are enough to tell weights apart.
+            end. A few hundred held-out samples are enough to tell weights apart. With sample
+            weights, (inputs, labels, weights), "accuracy" and "loss" are weighted as in Keras's
+            `evaluate`, accuracy as its `weighted_metrics`; a metric of your own knows none.
         sparsities: levels to try, rising, each in (0, 1).
         metric: "accuracy", "loss" (that the model was compiled with), or a function (labels,
             outputs) -> a number, larger for better models; it is averaged over batches.
@@ -124,7 +126,7 @@ def sensitivity(
         for number, batch in batches:
             sums.begin(batch)
             work = Work(number, batch, levels, sums.known, sums.keep, say)
-            sums.add(batch, *measurer.measure(work))
+            sums.add(batch, bench.counts(batch), *measurer.measure(work))
     return _result(model.name, bench, levels, sums)
 
 

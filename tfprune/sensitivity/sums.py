@@ -16,6 +16,7 @@ import numpy as np
 from keras import tree
 
 from tfprune.channels.batches import Batch
+from tfprune.evaluation import mean
 from tfprune.resumption import Record, of_arrays
 from tfprune.saved import restored
 from tfprune.sensitivity.units import Unit
@@ -44,6 +45,7 @@ class _Finished:
     dense: float
     sums: tuple[tuple[float, ...], ...]
     begun: _Begun | None = None
+    counted: float | None = None  # as many as there are samples
 
 
 class Sums:
@@ -74,6 +76,7 @@ class Sums:
         earlier = self._record.earlier or _Finished((), 0.0, 0, 0.0, ())
         self._digests = list(earlier.digests)
         self._first, self.samples, self._dense = earlier.first, earlier.samples, earlier.dense
+        self._counted = float(earlier.samples if earlier.counted is None else earlier.counted)
         self._sums = np.array(earlier.sums) if earlier.sums else np.zeros(())
         self._levels, self._weights = list(identity["levels"]), len(identity["weights"])
         self._digest: str | None = None
@@ -108,14 +111,23 @@ class Sums:
         if time.monotonic() - self._saved >= _SECONDS:
             self.save()
 
-    def add(self, batch: Batch, dense: float, found: Sequence[Sequence[float]]) -> None:
-        """Add what one batch gave: the dense model's value, and one for each weight and level."""
+    def add(
+        self, batch: Batch, counts: float, dense: float, found: Sequence[Sequence[float]]
+    ) -> None:
+        """Add what one batch gave: the dense model's value, and one for each weight and level.
+
+        Args:
+            batch: that is done.
+            counts: how much it counts in the means.
+            dense, found: the values.
+        """
         if not self._digests:
             self._first = dense
         self._digests.append(_digest(batch))
         self.samples += batch.size
-        self._dense += dense * batch.size
-        self._sums = self._sums + np.array(found) * batch.size
+        self._counted += counts
+        self._dense += dense * counts
+        self._sums = self._sums + np.array(found) * counts
         self._digest, self.known = None, {}
         self._unsaved = True
         self.save()
@@ -127,6 +139,7 @@ class Sums:
         if not self._unsaved or not (self._digests or begun):
             return
         content = {"digests": self._digests, "first": self._first, "samples": self.samples}
+        content["counted"] = self._counted
         sums = self._sums.tolist() if self._digests else []
         self._record.write({**content, "dense": self._dense, "sums": sums, "begun": begun})
         self._unsaved, self._saved = False, time.monotonic()
@@ -165,8 +178,8 @@ class Sums:
 
     def means(self) -> tuple[float, np.ndarray]:
         """Return the dense model's mean and the drops, shape (weights, levels)."""
-        dense = self._dense / self.samples
-        return dense, dense - np.asarray(self._sums) / self.samples
+        dense = mean(self._dense, self._counted)
+        return dense, dense - np.asarray(self._sums) / self._counted
 
 
 def _finished(content: dict[str, Any], identity: dict[str, Any]) -> _Finished:
