@@ -1,7 +1,9 @@
 """What a search prints, and how it chooses among its trials."""
 
 import pytest
+from searching import network
 
+from tfprune.search.notes import notes
 from tfprune.search.result import SearchResult, Trial, preferred, reason_for
 
 
@@ -66,3 +68,25 @@ def test_inside_the_budget_the_cheapest_is_chosen_and_outside_that_which_lost_le
     assert reason_for(cheap, 0.91, 0.02, [cheap]) == (
         "70.0% zeros cost 0.0200, inside the budget of 0.02."
     )
+
+
+BETWEEN = (0.5, 0.7)
+IN, SPARSER = Trial(0.6, 0.6, 0.9, 0.4, True), Trial(0.65, 0.65, 0.9, 0.35, True)
+BEYOND, FAILED = Trial(0.675, 0.7, 0.4, 0.3, False), Trial(0.62, None, None, None, False, "broken")
+
+
+@pytest.mark.parametrize(
+    ("trials", "told"),
+    [
+        ([IN, SPARSER], ["nothing sparser than 65.0%", "`between` (0.7) or `trials` (2)."]),
+        ([FAILED, SPARSER], ["Trial 1 has failed", "nothing sparser than 65.0% was tried"]),
+        ([IN, BEYOND], []),
+        ([IN, FAILED], ["Trial 2 has failed", "nothing sparser than 60.0% was measured"]),
+        ([FAILED], []),
+        ([BEYOND], []),
+    ],
+)
+def test_that_something_else_than_the_budget_was_the_limit(trials, told):
+    found = " ".join(notes(network(), trials, [], BETWEEN))
+    assert all(text in found for text in told)
+    assert found.count("nothing sparser") == bool(told)

@@ -10,10 +10,15 @@ from tfprune.search.failures import telling
 from tfprune.search.result import Trial
 
 
-def notes(model: keras.Model, trials: list[Trial], again: list[int]) -> list[str]:
-    """Return what else there is to know: trials that failed, are short, or of an earlier run."""
+def notes(
+    model: keras.Model, trials: list[Trial], again: list[int], between: tuple[float, float]
+) -> list[str]:
+    """Return what else there is to know: trials that failed, are short, or of an earlier run.
+
+    And whether it was not the budget that ended the search.
+    """
     short = [number for number, trial in enumerate(trials, 1) if trial.short]
-    found = [*_failures(trials)]
+    found = [*_failures(trials), *_never_beyond(trials, between)]
     if not model.trainable_weights:
         found.append(
             "No weight of the model trains, as it was frozen before the search: set "
@@ -45,6 +50,20 @@ def _failures(trials: list[Trial]) -> Iterator[str]:
         yield (
             f"So nothing sparser than {sparsest.sparsity:.1%} was measured. With `folder` a second "
             "call makes again what failed."
+        )
+
+
+def _never_beyond(trials: list[Trial], between: tuple[float, float]) -> Iterator[str]:
+    """Yield that a sparser model may be inside the budget too, if no trial was beyond it."""
+    done = [trial for trial in trials if trial.value is not None]
+    if not done or not all(trial.within for trial in done):
+        return
+    sparsest = max(trials, key=lambda trial: trial.sparsity)
+    if sparsest.value is not None:  # what failed there is told already
+        yield (
+            f"No trial was beyond the budget, and nothing sparser than {sparsest.sparsity:.1%} was "
+            f"tried: for that raise the end of `between` ({between[1]:g}) or `trials` "
+            f"({len(trials)})."
         )
 
 

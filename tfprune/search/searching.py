@@ -182,7 +182,7 @@ def search(
         chosen = kept.model(best)
     reason = [
         reason_for(best, dense, max_accuracy_drop, kept.trials),
-        *notes(model, kept.trials, course.again),
+        *notes(model, kept.trials, course.again, between),
     ]
     return SearchResult(
         objective=objective,
