@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from tfprune.layouts import Layout
 from tfprune.patterns import NM, Pattern
 
 _SHORT = 5e-4  # less than the last digit that is shown
 _DEFAULT = 0.5
+
+Shapes = Sequence[tuple[tuple[int, ...], Layout | None]]
 
 
 def forecast(layers: Sequence[Any], ends: Sequence[int]) -> str | None:
@@ -38,8 +42,15 @@ def fixed_by_pattern(layers: Sequence[Any]) -> str | None:
 
     tfmot's default sparsity of 50 % is not taken for a wish.
     """
-    rows = [(x.layer_name, x.pattern, x.pruning_schedule.final_sparsity) for x in layers]
-    short = short_by_pattern([row for row in rows if row[2] != _DEFAULT])
+    rows = []
+    for layer in layers:
+        pattern, final = layer.pattern, layer.pruning_schedule.final_sparsity
+        if not isinstance(pattern, NM) or final is None:
+            continue
+        wish = min(final, pattern.zeros / pattern.group) if final == _DEFAULT else final
+        shapes = [(state.weight.shape, state.layout) for state in layer.states()]
+        rows.append((layer.layer_name, pattern, wish, shapes))
+    short = short_by_pattern(rows)
     if not short:
         return None
     return (
@@ -48,22 +59,43 @@ def fixed_by_pattern(layers: Sequence[Any]) -> str | None:
     )
 
 
-def short_by_pattern(layers: Iterable[tuple[str, Pattern, float | None]]) -> str:
+def short_by_pattern(layers: Iterable[tuple[str, Pattern, float | None, Shapes]]) -> str:
     """Return which N:M patterns give fewer zeros than were asked for, empty if none do.
 
-    Args:
-        layers: of each its path, pattern and the sparsity asked for.
+    Either the whole pattern has fewer, or the last group of each row is too short to lose as many.
 
-    Example: of `[("conv", NM(2, 4), 0.9)]` it is "conv will be at 50.0%, not 90.0%".
+    Args:
+        layers: of each its path, pattern, the sparsity asked for, and the shapes and layouts of
+            its weights.
+
+    Example: of `[("conv", NM(2, 4), 0.9, [((3, 3, 8, 8), layout)])]` it is "conv will be at 50.0%,
+    not 90.0%".
     """
     told = []
-    for name, pattern, final in layers:
+    for name, pattern, final, weights in layers:
         if not isinstance(pattern, NM) or final is None:
             continue
-        most = pattern.zeros / pattern.group
-        if final > most + _SHORT:
-            told.append(f"{name} will be at {most:.1%}, not {final:.1%}")
+        given, why = _by_shape(pattern, final, weights)
+        if final > given + _SHORT:
+            told.append(f"{name} will be at {given:.1%}, not {final:.1%}{why}")
     return "; ".join(told)
+
+
+def _by_shape(pattern: NM, final: float, weights: Shapes) -> tuple[float, str]:
+    """Return the sparsity that a pattern gives to weights, and why that is less than its own."""
+    zeros = size = 0.0
+    ragged: dict[int, None] = {}
+    for shape, layout in weights:
+        if layout is None or pattern.reason_against(shape, layout) is not None:
+            continue
+        each = pattern.expected_sparsity(shape, layout, final, final)
+        zeros += each * math.prod(shape)
+        size += math.prod(shape)
+        if each < pattern.zeros / pattern.group - _SHORT:
+            ragged[layout.input_size(shape)] = None
+    given = zeros / size if size else pattern.zeros / pattern.group
+    inputs = " and ".join(map(str, ragged))
+    return given, f" ({inputs} inputs are no multiple of {pattern.group})" if ragged else ""
 
 
 def reached(layers: Sequence[Any], step: int, missed: Sequence[str]) -> str:

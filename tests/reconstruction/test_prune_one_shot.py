@@ -198,6 +198,14 @@ def test_a_pattern_that_gives_fewer_zeros_than_were_asked_for_warns(sparsity, pa
     assert (small.layers[0].kernel.numpy() == 0).mean() == given / 100
 
 
+def test_a_pattern_that_short_groups_keep_from_its_zeros_warns():
+    model, x = dense_model(normal(6, 3)), normal(40, 6)
+    expected = r"only will be at 33\.3%, not 50\.0% \(6 inputs are no multiple of 4\)"
+    with pytest.warns(UserWarning, match=expected):
+        small, _ = cut(model, x, 0.5, pattern="2:4")
+    assert (small.layers[0].kernel.numpy() == 0).sum(axis=0).tolist() == [2, 2, 2]
+
+
 def test_a_pattern_that_gives_what_was_asked_for_does_not_warn(recwarn):
     cut(dense_model(normal(8, 3)), normal(40, 8), 0.5, pattern="2:4")
     assert not [one for one in recwarn if "N:M" in str(one.message)]

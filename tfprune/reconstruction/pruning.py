@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from tfprune import conversion, patterns
+from tfprune import conversion, patterns, registry
 from tfprune import rules as rules_
 from tfprune.channels import running
 from tfprune.channels.batches import Batches
@@ -16,6 +16,7 @@ from tfprune.cloning import clone, copy_layer, leaves
 from tfprune.decisions import Decision
 from tfprune.family import family
 from tfprune.forecast import short_by_pattern
+from tfprune.layouts import Layout
 from tfprune.progress import Steps
 from tfprune.prune import decide
 from tfprune.recalibration import batch_norms, recalibrate
@@ -56,8 +57,8 @@ def prune_one_shot(
         rules: a sparsity for all layers, a `tfprune.Allocation`, a list of `tfprune.Rule`, or the
             path of a YAML file with rules. Of a schedule the final sparsity counts.
         pattern: where zeros may stand, "2:4" or "1x16" say; with a plain sparsity only, as rules
-            have patterns of their own. An N:M pattern fixes the sparsity; if more was asked for, a
-            warning says what it gives.
+            have patterns of their own. An N:M pattern fixes the sparsity, and gives less to inputs
+            that are no multiple of M; if more was asked for, a warning says what it gives.
         recalibrate_norms: measure the statistics of batch normalization anew at the end (see
             `tfprune.recalibrate_batch_norm`). Off, since refitted outputs are near to what the
             norms expect: it cost ResNet-8 one to four points.
@@ -92,7 +93,7 @@ def prune_one_shot(
     decisions = decide(model, asked)
     copy = clone(model, copy_layer, lambda old, new: (old, new))
     targets, shared = _targets(model, copy, decisions)
-    short = short_by_pattern((t.path, t.pattern, t.sparsity) for t in targets)
+    short = short_by_pattern((t.path, t.pattern, t.sparsity, _shapes(t.layer)) for t in targets)
     if short:
         warnings.warn(
             f"An N:M pattern sets how many zeros there are: {short}. Choose a pattern with more "
@@ -117,6 +118,10 @@ def prune_one_shot(
     left = [(d.path, d.reason) for d in decisions.values() if d.reason and not d.expected]
     dense = (*left, *((path, _SHARED) for path in shared))
     return copy, ReconstructionReport(copy.name, samples, tuple(rows), dense, measured)
+
+
+def _shapes(layer: keras.layers.Layer) -> list[tuple[tuple[int, ...], Layout | None]]:
+    return [(tuple(w.variable.shape), w.layout) for w in registry.prunable_weights(layer)]
 
 
 def _rules(rules: Any, pattern: Any) -> list[Rule | Distribution]:
