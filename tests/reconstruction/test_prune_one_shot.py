@@ -433,8 +433,8 @@ def test_data_that_cannot_be_used(data, message):
 @pytest.mark.parametrize(
     ("rules", "pattern", "message"),
     [
-        (1.0, None, r"Received: .*1.0"),
-        (-0.1, "2x2", r"Received: .*-0.1"),
+        (1.0, None, r"^`rules` must be a sparsity.*Received: rules=1.0"),
+        (-0.1, "2x2", r"^`rules` must be a sparsity.*Received: rules=-0.1"),
         (0.5, "8:16", "too few input channels for 8:16: 4"),
         (0.5, "5x1", "5x1 is larger than the weight"),
         (0.5, "4 of 2", "Unknown pattern"),

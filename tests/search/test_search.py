@@ -197,6 +197,7 @@ def test_ties_go_to_the_more_accurate():
         ({"trials": 0}, ValueError, "Received: trials=0"),
         ({"between": (0.9, 0.5)}, ValueError, "least and the greatest"),
         ({"between": 0.5}, ValueError, "least and the greatest"),
+        ({"between": (50, 90)}, ValueError, r"fractions of zeros.*Received: between=\(50, 90\)"),
         ({"metric": "f1"}, ValueError, "'accuracy', 'loss'"),
         ({"metric": lambda y, p: float("inf")}, ValueError, "finite number"),
     ],

@@ -362,7 +362,8 @@ def test_it_prints_saves_loads_and_plots(tmp_path):
     ("arguments", "message"),
     [
         ({"sparsities": (0.9, 0.5)}, "rising levels"),
-        ({"sparsities": (1.5,)}, r"in \[0, 1\)"),
+        ({"sparsities": (50, 90)}, r"rising levels.*no per cent.*Received: sparsities=\(50, 90\)"),
+        ({"sparsities": "0.5"}, "rising levels.*Received: sparsities='0.5'"),
         ({"sparsities": ()}, "rising levels"),
         ({"sparsities": 0.5}, "rising levels.*Received: sparsities=0.5"),
         ({"metric": "f1"}, "'accuracy', 'loss' or a function.*Received: metric='f1'"),

@@ -23,6 +23,7 @@ from tfprune.recalibration import batch_norms, recalibrate
 from tfprune.reconstruction.fitting import Target, cut
 from tfprune.reconstruction.report import ReconstructedWeight, ReconstructionReport
 from tfprune.rules import Distribution, Rule
+from tfprune.schedules import check_sparsity
 from tfprune.strip import pruned_layers
 
 _SHARED = "it cannot be rebuilt from its configuration, so the original would be pruned with it"
@@ -141,7 +142,7 @@ def _rules(rules: Any, pattern: Any) -> list[Rule | Distribution]:
             f"own: `tfprune.Rule(layers, 0.5, pattern='2:4')`. Received: pattern={pattern!r}, "
             f"rules={rules!r}"
         )
-    return [Rule(schedule=rules, pattern=patterns.get(pattern))]
+    return [Rule(schedule=check_sparsity(rules, "rules"), pattern=patterns.get(pattern))]
 
 
 def _admitted(model: Any) -> keras.Model:

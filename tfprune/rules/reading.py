@@ -12,7 +12,8 @@ from tfprune import patterns, regrowth, schedules, scores
 from tfprune import yaml_nodes as nodes
 from tfprune.rules.distribution import Distribution, require_order
 from tfprune.rules.rule import LayerClass, Rule, require_expression
-from tfprune.schedules import PruningSchedule
+from tfprune.schedules import PruningSchedule, check_sparsity
+from tfprune.schedules.base import is_number
 
 _KEYS = ("layers", "schedule", "pattern", "score", "regrowth", "skip")
 _SPREAD_KEYS = (
@@ -46,6 +47,8 @@ def get(rules: Any) -> list[Rule | Distribution]:
             "`tfprune.Rule`, the path of a YAML file with rules, or a `tfprune.Allocation`. "
             "Received: rules=None"
         )
+    if is_number(rules):
+        check_sparsity(rules, "rules")  # or the rule would speak of its `schedule`
     return [Rule(schedule=rules)]
 
 

@@ -16,7 +16,7 @@ from tfprune.channels.batches import MEASURED, Batches
 from tfprune.cluster import Cluster, check, require_none
 from tfprune.evaluation import Judge, evaluate, require_model
 from tfprune.metrics import Metric
-from tfprune.schedules import PruningSchedule, check_sparsity
+from tfprune.schedules import PruningSchedule
 from tfprune.schedules.base import is_number
 from tfprune.search import ray_trials
 from tfprune.search.attempts import Attempts, Train
@@ -257,12 +257,11 @@ def _check(drop: Any, metric: Any, objective: Any, train: Any, trials: Any, betw
     if isinstance(trials, bool) or not isinstance(trials, int) or trials < 1:
         raise ValueError(f"`trials` is a whole number, 1 or more. Received: trials={trials!r}")
     ends = tuple(between) if isinstance(between, (tuple, list)) else ()
-    if len(ends) != 2 or not check_sparsity(ends[0], "between") < check_sparsity(
-        ends[1], "between"
-    ):
+    inside = all(is_number(end) and 0 <= end < 1 for end in ends)
+    if len(ends) != 2 or not inside or not ends[0] < ends[1]:
         raise ValueError(
-            "`between` holds the least and the greatest sparsity to try, such as (0.5, 0.99). "
-            f"Received: between={between!r}"
+            "`between` holds the least and the greatest sparsity to try, such as (0.5, 0.99): "
+            f"fractions of zeros in [0, 1). Received: between={between!r}"
         )
 
 

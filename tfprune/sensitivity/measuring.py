@@ -18,7 +18,7 @@ from tfprune.evaluation import merged, require_model
 from tfprune.metrics import Metric
 from tfprune.paths import listed
 from tfprune.patterns import NM, Pattern
-from tfprune.schedules import check_sparsity
+from tfprune.schedules.base import is_number
 from tfprune.sensitivity.bench import Bench
 from tfprune.sensitivity.processes import Processes
 from tfprune.sensitivity.ray_tasks import RayTasks
@@ -187,12 +187,13 @@ def _check(engine: Any, processes: Any, address: Any, resources: Any) -> None:
 def _levels(sparsities: Sequence[float], pattern: Pattern) -> list[float]:
     if isinstance(pattern, NM):
         return [pattern.zeros / pattern.group]
-    given = sparsities if isinstance(sparsities, Iterable) else ()
-    levels = [check_sparsity(s, "sparsities") for s in given]
+    several = isinstance(sparsities, Iterable) and not isinstance(sparsities, str)
+    given = list(sparsities) if several else []
+    levels = [float(s) for s in given if is_number(s) and 0 < s < 1]
     rising = all(a < b for a, b in itertools.pairwise(levels))
-    if not levels or not rising or levels[0] == 0.0:
+    if not levels or not rising or len(levels) != len(given):
         raise ValueError(
-            "`sparsities` must be rising levels, each in (0, 1), such as (0.5, 0.8, 0.9). "
-            f"Received: sparsities={sparsities!r}"
+            "`sparsities` must be rising levels, each in (0, 1), such as (0.5, 0.8, 0.9): "
+            f"fractions of zeros, no per cent. Received: sparsities={sparsities!r}"
         )
     return levels
