@@ -452,6 +452,21 @@ def test_tensorflow_gives_no_advice_against_tracing_each_part(monkeypatch, caplo
     assert caplog.messages == ["something else"] * 4
 
 
+def test_tensorflow_gives_no_advice_in_the_first_run_either(monkeypatch, caplog):
+    # Keras compiles a grouped convolution for itself, in a run call by call too.
+    class Advising(L.Layer):
+        def call(self, x):
+            logging.getLogger("tensorflow").warning("5 calls triggered tf.function retracing.")
+            logging.getLogger("tensorflow").warning("something else")
+            return x
+
+    model = keras.Sequential([keras.Input((6,)), Advising(), L.Dense(3, name="d")])
+    values = Reruns(model)
+    caplog.clear()
+    values.first([np.ones((2, 6), "float32")])
+    assert caplog.messages == ["something else"]
+
+
 def test_n_of_m_has_one_level():
     found = tfprune.sensitivity(small(), small_data(), pattern="2:4")
     assert found.sparsities == (0.5,)
