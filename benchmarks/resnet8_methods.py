@@ -3,7 +3,8 @@
 The trained network is tuned on a part of CIFAR-10 first ("dense"). From those weights each method
 prunes it to 50, 80 and 90 % of zeros and to 2:4 with the budget of "dense again", the network that
 is tuned once more and not pruned: Adam from 1e-3 along a cosine to 0, batch 32, images moved and
-mirrored; zeros grow along `PolynomialDecay` over the first two thirds of the steps, frequency 50.
+mirrored; zeros grow along `PolynomialDecay` over the first two thirds of the steps, frequency 50,
+but for 2:4, which is there from the first step, as tfmot's is whatever its schedule says.
 
 - uniform: the same sparsity for every layer, by magnitude
 - erk, global, lamp, sensitivity: the same zeros spread by `tfprune.allocate`
@@ -12,7 +13,8 @@ mirrored; zeros grow along `PolynomialDecay` over the first two thirds of the st
 - distilled: uniform, the loss is half the dense network's answers, by Keras's own `Distiller`
 - lamp distilled: both
 - permuted (2:4 only): input channels in an order in which 2:4 keeps more
-- tfmot: the same network on tf_keras, uniform; its 2:4 is there from the first step
+- growing (2:4 only): uniform, group by group over two thirds of the steps
+- tfmot: the same network on tf_keras, uniform
 
 All layers but the last are pruned. Accuracy is on all 10,000 test images; MACs are those with a
 weight that is not zero, bytes those of the sparse float32 `.tflite`.
@@ -41,7 +43,8 @@ BATCH, RATE, FREQUENCY = 32, 1e-3, 50
 PRUNED_PART = 2 / 3
 LEVELS = ("0.5", "0.8", "0.9", "2:4")
 SPREAD = ("erk", "global", "lamp", "sensitivity", "lamp distilled")
-METHODS = ("uniform", *SPREAD, "soft", "RigL", "distilled", "permuted", "tfmot")
+ONLY_2_4 = ("permuted", "growing")
+METHODS = ("uniform", *SPREAD, "soft", "RigL", "distilled", *ONLY_2_4, "tfmot")
 HELD_OUT = 500
 """Training images that sensitivity looks at."""
 
@@ -50,7 +53,7 @@ def ways(level: str) -> tuple[str, ...]:
     """Return the methods that there are for a level."""
     if level == "2:4":  # fixes the sparsity of every layer, and has no use for single weights
         return tuple(m for m in METHODS if m not in (*SPREAD, "RigL"))
-    return tuple(m for m in METHODS if m != "permuted")
+    return tuple(m for m in METHODS if m not in ONLY_2_4)
 
 
 class Run:
@@ -60,6 +63,7 @@ class Run:
         self.options, self.seed = options, seed
         self.x, self.y, self.x_test, self.y_test = data
         self.steps = options.epochs * -(-len(self.x) // BATCH)
+        self.pruned_steps = int(PRUNED_PART * self.steps)
 
     def batches(self, seed: int) -> Any:
         """Return a dataset of moved and mirrored images, new ones in every epoch."""
@@ -97,8 +101,8 @@ class Run:
         return found | {"seconds": time.perf_counter() - started}
 
     def schedule(self, keras_or_tfmot: Any, final: float) -> Any:
-        last = int(PRUNED_PART * self.steps)
-        return keras_or_tfmot.PolynomialDecay(0.0, final, 0, last, frequency=FREQUENCY)
+        end = self.pruned_steps
+        return keras_or_tfmot.PolynomialDecay(0.0, final, 0, end, frequency=FREQUENCY)
 
     def wrapped(self, model: Any, level: str, method: str) -> Any:
         """Return the dense model wrapped as a method has it."""
@@ -113,9 +117,10 @@ class Run:
                 if hasattr(layer, "kernel") and layer.kernel.shape[-2] >= 4
             ]
             names = "|".join(f"^{name}$" for name in many)
-            slow = self.schedule(tfprune, 0.5)
+            at_once = tfprune.ConstantSparsity(0.5, 0, end_step=self.pruned_steps)
+            schedule = self.schedule(tfprune, 0.5) if method == "growing" else at_once
             return tfprune.prune(
-                model, [last, tfprune.Rule(names, slow, pattern="2:4", regrowth=regrowth)]
+                model, [last, tfprune.Rule(names, schedule, pattern="2:4", regrowth=regrowth)]
             )
         slow = self.schedule(tfprune, float(level))
         if method in SPREAD:
@@ -130,9 +135,8 @@ class Run:
             )
             return tfprune.prune(model, spread)
         if method == "RigL":
-            last_step = int(PRUNED_PART * self.steps)
             slow = tfprune.ConstantSparsity(
-                float(level), 0, end_step=last_step, frequency=FREQUENCY
+                float(level), 0, end_step=self.pruned_steps, frequency=FREQUENCY
             )
         regrowth = {"soft": "soft", "RigL": "rigl"}.get(method)
         return tfprune.prune(model, [last, tfprune.Rule(None, slow, regrowth=regrowth)])
