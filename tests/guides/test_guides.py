@@ -67,6 +67,7 @@ def sparse_tensors(model_content):
 
 @pytest.fixture(scope="module")
 def keras_guide(_temporary_files):
+    keras.utils.clear_session(free_memory=False)  # names of layers, whatever was tested before
     guide = pruning_with_keras.Guide()
     guide.train_a_model_without_pruning()
     guide.baseline_weights = guide.model.get_weights()
