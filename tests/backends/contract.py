@@ -218,6 +218,28 @@ def mean_squares():
     return [float(keras.ops.min(v.value)) for v in kept]
 
 
+def penalties():
+    """Return the losses of a model with penalties, plain and wrapped, and if masks are spared."""
+    found = []
+    watch = Watch()
+    for wrapped in (False, True):
+        model = keras.Sequential([
+            keras.Input((8,)),
+            L.Dense(16, activity_regularizer="l2", kernel_regularizer="l2"),
+            L.BatchNormalization(),
+            L.Dense(4),
+        ])  # fmt: skip
+        model = seeded(model)
+        if wrapped:
+            model = tfprune.prune_low_magnitude(model, tfprune.ConstantSparsity(0.0, 0))
+        compiled(model, keras.optimizers.SGD(0.1))
+        x, y = data()
+        look = [tfprune.UpdatePruningStep(verbose=False), watch] if wrapped else []
+        history = model.fit(x, y, 8, 2, shuffle=False, verbose=0, callbacks=look)
+        found.append(history.history["loss"])
+    return {"losses": found, "seen": sorted(watch.seen)}
+
+
 def after_fit():
     """Return the least gradient of a pruned weight by its sum, in `fit` and when it is over."""
     import torch

@@ -154,6 +154,14 @@ def test_mean_squares_are_kept_from_zero_where_its_root_is_slow(ask, name):
         assert set(least) == {0.0}
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_penalties_count_once_whether_masks_are_spared_or_not(ask, name):
+    got = ask(name, "penalties")
+    dense, wrapped = got["losses"]
+    assert wrapped == pytest.approx(dense, rel=1e-5)
+    assert got["seen"] == [[True, True]]
+
+
 def test_pytorch_masks_gradients_as_long_as_fit_runs(ask):
     assert ask("torch", "after_fit") == [0.0, 1.0]
 
