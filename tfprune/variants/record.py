@@ -157,14 +157,18 @@ def reusable(
 def finished(folder: str | os.PathLike) -> Sequence[str]:
     """Return the names of the files that an earlier run finished, for messages."""
     found = _readable(folder)
-    return [str(row.file) for row in found.result.rows if row.done] if found else ()
+    return _done(found) if found else ()
 
 
 def files_left(folder: pathlib.Path) -> tuple[str, ...]:
     """Return the files in a folder that its record names, those of still earlier runs too."""
     found = _readable(folder)
-    names = [*finished(folder), *found.result.earlier_files] if found else []
+    names = [*_done(found), *found.result.earlier_files] if found else []
     return tuple(name for name in dict.fromkeys(names) if (folder / name).is_file())
+
+
+def _done(found: Record) -> list[str]:
+    return [str(row.file) for row in found.result.rows if row.done]
 
 
 def _readable(folder: str | os.PathLike) -> Record | None:
