@@ -61,7 +61,7 @@ HOUSE = (
         "legacy",
         "tfmot",
         "optimizers",
-        "torch_gradients",
+        "torch_masking",
         "torch_optimizers",
         "train_function",
         "training_run",

@@ -10,7 +10,7 @@ from keras import ops
 
 from tfprune.criteria import Criterion
 from tfprune.gradients import GradientRecord
-from tfprune.placement import assign, laid_out_like, lay_like, read_only, whole
+from tfprune.placement import assign, cut, laid_out_like, lay_like, read_only, whole
 from tfprune.schedules import PruningSchedule
 from tfprune.states import WeightState
 from tfprune.substitution import cut_gradient, with_gradient
@@ -71,16 +71,20 @@ class MaskedWeight:
         mask = self.mask.value
         return with_gradient(value, lambda v: v, lambda v, g: cut_gradient(g, mask))
 
-    def cut_on_arrival(self, wanted: bool) -> None:
-        """Have the gradient masked where it reaches the weight, if the backend can; or no more."""
+    def cut_on_arrival(self, wanted: bool) -> bool:
+        """Have the gradient masked where it reaches the weight, or no more; tell if it is.
+
+        A backend other than PyTorch cannot.
+        """
         if self._unhook is not None:
             self._unhook()
             self._unhook = None
         # A weight that was frozen has no gradient for PyTorch to tell of.
         if wanted and self.variable.trainable and keras.backend.backend() == "torch":
-            from tfprune import torch_gradients
+            from tfprune import torch_masking
 
-            self._unhook = torch_gradients.cut_on_arrival(self.variable, self.mask)
+            self._unhook = torch_masking.cut_on_arrival(self.variable, self.mask)
+        return self._unhook is not None
 
     def watched(self, value: Any, spare: bool, may_return: Any, scale: Callable[[], Any]) -> Any:
         """Return `value * mask`, and look after its gradient: record it, let cut weights learn.
@@ -137,7 +141,7 @@ class MaskedWeight:
 
     def apply(self) -> None:
         """Set the weight to zero where its mask is."""
-        self.variable.assign(ops.where(self.mask.value, self.variable.value, 0))
+        cut(self.variable, self.mask)
 
     def is_applied(self) -> bool:
         """Tell whether the weight is zero where its mask is."""

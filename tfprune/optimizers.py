@@ -18,6 +18,7 @@ import keras
 from keras import ops
 
 from tfprune.cloning import is_graph
+from tfprune.placement import cut
 
 _STILL = tuple(
     getattr(keras.optimizers, name)
@@ -84,10 +85,10 @@ def cut_momentum(model: Any, layer: Any) -> None:
     """
     for weight, mask, _ in layer.pruning_vars if layer.zeros_hold else []:
         for slot in _slots(inner(model), weight, _MOVING_SLOTS):
-            slot.assign(ops.where(mask.value, slot.value, 0))
+            cut(slot, mask)
         if keras.backend.backend() == "torch" and isinstance(inner(model), keras.optimizers.Adam):
             for slot in _slots(inner(model), weight, ("velocity",)):
-                slot.assign(ops.maximum(slot.value, _ALMOST_ZERO))
+                slot.value.clamp_(min=_ALMOST_ZERO)  # in place
 
 
 def require_match(model: Any) -> None:

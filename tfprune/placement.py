@@ -89,3 +89,13 @@ def assign(variable: Any, value: Any) -> None:
     variable.assign(
         jax.make_array_from_callback(now.shape, now.sharding, lambda part: whole_value[part])
     )
+
+
+def cut(variable: Any, mask: Any) -> None:
+    """Set a variable to zero where a mask, a variable of its shape, is False."""
+    if keras.backend.backend() == "torch":
+        from tfprune import torch_masking
+
+        torch_masking.cut(variable, mask)
+    else:
+        variable.assign(keras.ops.where(mask.value, variable.value, 0))

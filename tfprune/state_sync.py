@@ -7,6 +7,7 @@ another thread: were every callback told at once, each step would wait for the o
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -18,16 +19,21 @@ def after_each_sync(model: Any, then: Callable[[], None]) -> None:
 
     Args:
         model: a Keras 3 model; nothing is done where it needs no such sync, or does it elsewhere.
-        then: may ask for a sync itself.
+        then: a method, which may ask for a sync itself. Its object is not kept alive: a callback
+            whose run was interrupted, so that nothing calls `undo`, is to be missed.
     """
     undo(model)
     original = getattr(model, _NAME, None)
     if original is None:
         return
 
+    found = weakref.WeakMethod(then)
+
     def sync() -> None:
         original()
-        then()
+        method = found()
+        if method is not None:
+            method()
 
     # Keras keeps track of what is set on a model, and there is nothing to track here.
     object.__setattr__(model, _NAME, sync)

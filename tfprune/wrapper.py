@@ -11,7 +11,7 @@ How it works, and why so:
   `layer.call(...)`, so that dtype policies, masks, losses and `training` keep their meaning.
 - While the callback vouches that cut weights are zero (`zeros_hold`), only the gradient is masked:
   the forward pass would multiply zeros by zero, and cost a pass over the weights. PyTorch masks it
-  where it reaches the weight, in place (`torch_gradients.py`).
+  where it reaches the weight, in place (`torch_masking.py`), so that the layer runs as it is.
 - Scores by gradients, soft pruning and RigL need more than that, and only then is there more: a
   gradient that is recorded or let through on its way, and weights of the wrapper to keep it.
 - New masks are computed on the host, in numpy, by the callback `UpdatePruningStep`, not in the
@@ -132,7 +132,7 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         self.refused_training = False
         self.finished = False
         self._finished_at: int | None = None
-        self._zeros_hold = False
+        self._zeros_hold = self._unmasked = False
         self.traced_unmasked = False
         self._variable_count = 0
         self._call_shapes: dict[str, Any] | None = None
@@ -149,6 +149,10 @@ class PruneLowMagnitude(keras.layers.Wrapper):
 
     def __call__(self, *args, **kwargs):
         """Run the wrapped layer, with whatever arguments it takes."""
+        if self._unmasked and kwargs.get("training") and self.may_train():
+            if not self.traced_unmasked:
+                self.traced_unmasked = True
+            return self.layer(*args, **kwargs)
         if not self.built and not self.layer.built:
             self._call_shapes = signatures.shapes_of(self.layer.call, args, kwargs)
         return super().__call__(*args, **kwargs)
@@ -234,7 +238,7 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         if training and not self.may_train():
             self.refused_training = True
             self.refuse_training()
-        if len(self.layer.variables) != self._variable_count:
+        if not self._is_as_wrapped():
             raise ValueError(
                 f"The layer '{self.layer.name}' was changed after it was wrapped for pruning "
                 f"({registry.reason_against(self.layer) or 'its variables are others now'}). "
@@ -247,6 +251,10 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         if losses:
             self.add_loss(losses)
         return outputs
+
+    def _is_as_wrapped(self) -> bool:
+        """Tell whether the wrapped layer has the variables it had: `enable_lora` adds some."""
+        return len(self.layer.variables) == self._variable_count
 
     def _stand_in(self, weight: MaskedWeight, values: dict[int, Any], training: Any) -> Any:
         """Return what the layer computes with in the place of a weight."""
@@ -287,8 +295,8 @@ class PruneLowMagnitude(keras.layers.Wrapper):
     @zeros_hold.setter
     def zeros_hold(self, holds: bool) -> None:
         self._zeros_hold = holds
-        for weight in self._masked:
-            weight.cut_on_arrival(holds)
+        on_arrival = [weight.cut_on_arrival(holds) for weight in self._masked]
+        self._unmasked = all(on_arrival) and self._is_as_wrapped()
 
     def finish(self, reached: bool) -> None:
         """Note whether the layer is pruned as far as it will be: then it may train without us."""

@@ -4,6 +4,7 @@ Functions take and return what JSON can hold; weights go through files.
 """
 
 import contextlib
+import gc
 import hashlib
 import os
 import pathlib
@@ -260,6 +261,39 @@ def after_fit():
     return [max(inside), least()]
 
 
+def masking(shape, dtype, transposed):
+    """Return what is wrong after a weight and its gradient were masked in place, in PyTorch."""
+    import torch
+
+    from tfprune import torch_masking
+
+    rng = np.random.default_rng(0)
+    value, slope = (rng.standard_normal(shape) for _ in range(2))
+    kept = rng.random(shape) < 0.3
+    value[~kept], value.flat[-1], kept.flat[-1] = np.nan, -2.0, True
+    mask = keras.Variable(kept, dtype="bool", trainable=False)
+    weight = keras.Variable(value, dtype=dtype)
+    wrong = []
+    unhook = torch_masking.cut_on_arrival(weight, mask)
+    for _ in range(2):
+        weight.value.grad = None
+        slopes = torch.as_tensor(slope, dtype=getattr(torch, dtype))
+        if transposed:  # as some gradients lie in memory
+            slopes = slopes.t().contiguous().t()
+        (weight.value * slopes).sum().backward()
+        got = keras.ops.convert_to_numpy(keras.ops.cast(weight.value.grad, "float64"))
+        want = np.where(kept, keras.ops.convert_to_numpy(keras.ops.cast(slopes, "float64")), 0)
+        wrong += [] if np.array_equal(got, want) else ["gradient"]
+        kept = kept & (rng.random(shape) < 0.5)  # a later mask
+        mask.assign(kept)
+    unhook()
+    torch_masking.cut(weight, mask)
+    got = keras.ops.convert_to_numpy(keras.ops.cast(weight.value, "float64"))
+    want = np.where(kept, np.asarray(value, "float32"), 0)
+    near = np.allclose(got, want, rtol=0.01)
+    return wrong + ([] if near and not got[~kept].any() else ["weight"])
+
+
 class _Told(tfprune.UpdatePruningStep):
     """Counts the batches whose end it is told of by another thread than the one that trains."""
 
@@ -495,7 +529,22 @@ def errors():
         model = compiled(tfprune.prune_low_magnitude(network(), half()))
         model.fit(*data(), verbose=0)
 
+    def interrupted():
+        model = compiled(tfprune.prune_low_magnitude(network(), half()))
+        with contextlib.suppress(InterruptedError):
+            fit(model, keras.callbacks.LambdaCallback(on_train_batch_end=_stop))
+        gc.collect()  # the callback, which the error's frames hold
+        model(data()[0], training=True)
+
+    def adapted():
+        model = compiled(tfprune.prune_low_magnitude(network(), half()))
+        fit(model)
+        wrappers(model)[0].layer.enable_lora(2)
+        fit(compiled(model))
+
     tries = {
+        "interrupted": interrupted,
+        "adapted": adapted,
         "score": lambda: chosen_by("movement"),
         "rigl": lambda: chosen("unstructured", "rigl"),
         "optimizer": lambda: fit(other),
@@ -506,6 +555,10 @@ def errors():
         "steps": lambda: train(steps_per_execution=2),
     }
     return {name: _said(attempt) for name, attempt in tries.items()}
+
+
+def _stop(batch, logs):
+    raise InterruptedError
 
 
 def chosen_by(score):

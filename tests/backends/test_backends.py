@@ -166,6 +166,16 @@ def test_pytorch_masks_gradients_as_long_as_fit_runs(ask):
     assert ask("torch", "after_fit") == [0.0, 1.0]
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize(
+    ("shape", "transposed"), [((3, 5), False), ((3, 5), True), ((700, 800), False)]
+)
+def test_pytorch_masks_in_place_to_the_bit(ask, shape, transposed, dtype):
+    """The last shape has more weights than are masked together."""
+    got = ask("torch", "masking", shape=shape, dtype=dtype, transposed=transposed)
+    assert got == []
+
+
 @pytest.mark.parametrize("name", ["jax", "torch"])
 def test_an_optimizer_of_ones_own_is_not_trusted(ask, name):
     got = ask(name, "own_optimizer")
@@ -277,7 +287,9 @@ def test_what_cannot_be_says_so(ask, name):
         assert "holds the state of other weights" in said[what]
     assert "written by a newer tfprune" in said["newer"]
     assert "format 99, where 2 is expected" in said["newer"]
-    assert "without the callback `UpdatePruningStep`" in said["no callback"]
+    for what in ("no callback", "interrupted"):
+        assert "without the callback `UpdatePruningStep`" in said[what]
+    assert "was changed after it was wrapped for pruning" in said["adapted"]
     assert ("must be 1 with the PyTorch backend" in said["steps"]) == (name == "torch")
 
 
