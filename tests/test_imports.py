@@ -23,6 +23,7 @@ HOUSE = (
         "layouts",
         "patterns",
         "masks",
+        "split_masks",
         "scores",
         "regrowth",
         "criteria",

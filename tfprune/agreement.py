@@ -16,6 +16,7 @@ import numpy as np
 
 from tfprune import postings
 from tfprune.family import family
+from tfprune.placement import is_split, whole
 from tfprune.resumption import of_arrays
 from tfprune.workers import WAYS, by_worker, cluster, seconds, strategy_of, worker
 
@@ -137,14 +138,12 @@ def require_same_state(model: Any, layers: list[Any], length: str = "") -> None:
         json.dumps([layer.pruning_schedule.get_config(), str(layer.criterion)], default=str)
         for layer in layers
     ]
-    states = [state for layer in layers for state in layer.states()]
+    masks, weights = _digests(layers)
     parts = {
         "rules": _digest(lines),
         "pruning steps": of_arrays([np.array([layer.read_step() for layer in layers])]),
-        "masks": of_arrays(state.mask for state in states),
-        "weights (their seeds, or what was loaded, may differ)": of_arrays(
-            state.weight for state in states
-        ),
+        "masks": masks,
+        "weights (their seeds, or what was loaded, may differ)": weights,
     }
     _compare(model, _Said("trains wrapped layers", parts, lines, length))
 
@@ -163,6 +162,22 @@ class _Said(NamedTuple):
     parts: dict[str, str]
     lines: list[str]
     length: str = ""
+
+
+def _digests(layers: list[Any]) -> tuple[str, str]:
+    """Return one of all masks and one of all weights, which are looked at one after the other.
+
+    What processes share in parts is left out: no part of it is on two of them to differ.
+    """
+    masks, weights = [], []
+    for layer in layers:
+        for weight, mask, _ in layer.pruning_vars:
+            if is_split(weight, mask):
+                continue
+            kept = whole(mask).astype(bool)
+            masks.append(of_arrays([kept]))
+            weights.append(of_arrays([np.where(kept, whole(weight), 0)]))
+    return _digest(masks), _digest(weights)
 
 
 def _digest(lines: list[str]) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
-from tfprune import masks, patterns, regrowth, scores
+from tfprune import masks, patterns, regrowth, scores, split_masks
 from tfprune.layouts import Layout
-from tfprune.patterns import NM, Pattern
+from tfprune.patterns import NM, Pattern, Unstructured
 from tfprune.regrowth import Regrowth, RigL, SoftPruning
 from tfprune.schedules import PruningSchedule
 from tfprune.scores import MAGNITUDE, Record, Recorded, Score, Since
+from tfprune.split_masks import Part, Total
 
 _ANY_RUN = 10_000  # steps: what is asked of a schedule here does not depend on how many
 
@@ -48,6 +50,11 @@ class Criterion:
     def plain(self) -> bool:
         """Whether it is magnitude pruning as tfmot has it."""
         return self.score == MAGNITUDE and self.regrowth is None
+
+    @property
+    def takes_parts(self) -> bool:
+        """Whether a weight that processes share in parts need not be put together to choose."""
+        return self.plain and isinstance(self.pattern, Unstructured)
 
     @property
     def soft(self) -> bool:
@@ -121,6 +128,39 @@ class Criterion:
         # An N:M pattern's threshold is the sum over the weights that a group has lost.
         parts = self.pattern.zeros if isinstance(self.pattern, NM) else 1
         return new, limit - shift * parts if limit else 0.0
+
+    def masks_of_parts(
+        self,
+        weights: list[Part],
+        mask: list[Part],
+        shape: tuple[int, ...],
+        sparsity: float,
+        total: Total,
+    ) -> tuple[list[Part], float]:
+        """Return what `mask` returns, for a weight of which each process holds a part.
+
+        Args:
+            weights: what this process holds.
+            mask: the mask so far, in the same parts.
+            shape: of the whole weight.
+            sparsity: asked for by the schedule.
+            total: sums counts over the processes, which all call it.
+
+        Raises:
+            ValueError: the weights are not finite, here or elsewhere.
+        """
+        scores, error = [], None
+        try:
+            for part, kept in zip(weights, mask, strict=True):
+                scores.append(part._replace(values=masks.magnitudes(part.values)))
+                masks.cut(scores[-1].values, kept.values)
+        except ValueError as found:
+            error = found
+        if total(np.array([error is not None]).astype(np.int64))[0]:
+            raise error or ValueError("Another process holds weights that are NaN or infinite")
+        keep = masks.kept_count(math.prod(shape), sparsity)
+        new, limit = split_masks.top_k(scores, shape, keep, total)
+        return [p._replace(values=m) for p, m in zip(mask, new, strict=True)], limit
 
     @staticmethod
     def _exchanged(

@@ -106,9 +106,11 @@ def reached(layers: Sequence[Any], step: int, missed: Sequence[str]) -> str:
         step: the training step.
         missed: a phrase for each that is less sparse than its schedule's end.
     """
-    states = [state for layer in layers for state in layer.states()]
-    size = sum(state.weight.size for state in states)
-    zeros = sum(round(state.sparsity * state.weight.size) for state in states)
+    size = zeros = 0
+    for layer in layers:  # one after the other: copies of all might not fit into memory
+        for state in layer.states():
+            size += state.weight.size
+            zeros += round(state.sparsity * state.weight.size)
     goal = "; ".join(missed) or "every layer is at its target"
     found = f"{zeros / max(1, size):.1%} zeros in {len(layers)} layers"
     return f"Pruned to {found} at step {step}: {goal}."

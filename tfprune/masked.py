@@ -10,7 +10,18 @@ from keras import ops
 
 from tfprune.criteria import Criterion
 from tfprune.gradients import GradientRecord
-from tfprune.placement import assign, cut, laid_out_like, lay_like, read_only, whole
+from tfprune.placement import (
+    assign,
+    assign_parts,
+    cut,
+    is_split,
+    laid_out_like,
+    lay_like,
+    own_parts,
+    read_only,
+    total,
+    whole,
+)
 from tfprune.schedules import PruningSchedule
 from tfprune.states import WeightState
 from tfprune.substitution import cut_gradient, with_gradient
@@ -119,6 +130,9 @@ class MaskedWeight:
         Raises:
             ValueError: the weight is not finite, or no gradient has been seen that is needed.
         """
+        if self._criterion.takes_parts and is_split(self.mask, self.variable):
+            self._choose_by_parts(schedule.sparsity(step))
+            return
         mask, recorded = read_only(self.mask), None
         if self.record is not None and self._criterion.needs_gradients(mask):
             recorded = self.record.read()
@@ -138,6 +152,18 @@ class MaskedWeight:
         assign(self.threshold, limit)
         if self.record is not None:
             self.record.used()
+
+    def _choose_by_parts(self, sparsity: float) -> None:
+        """Choose the mask where it lies: no process holds the whole weight."""
+        new, limit = self._criterion.masks_of_parts(
+            own_parts(self.variable),
+            own_parts(self.mask),
+            tuple(self.variable.shape),
+            sparsity,
+            total,
+        )
+        assign_parts(self.mask, new)
+        assign(self.threshold, limit)
 
     def apply(self) -> None:
         """Set the weight to zero where its mask is."""

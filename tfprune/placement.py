@@ -9,6 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfprune.split_masks import Part
+
 
 @contextlib.contextmanager
 def laid_out_like(weight: Any) -> Iterator[None]:
@@ -89,6 +91,51 @@ def assign(variable: Any, value: Any) -> None:
     variable.assign(
         jax.make_array_from_callback(now.shape, now.sharding, lambda part: whole_value[part])
     )
+
+
+def is_split(variable: Any, like: Any) -> bool:
+    """Tell whether processes share a variable in parts, each with the parts of another one too."""
+    value, other = variable.value, like.value
+    if getattr(value, "is_fully_addressable", True) or value.is_fully_replicated:
+        return False
+    return value.sharding.is_equivalent_to(other.sharding, value.ndim)
+
+
+def own_parts(variable: Any) -> list[Part]:
+    """Return what this process holds of a variable that `is_split`, without a copy on processors.
+
+    It is for looking at once. Of a part that several processes hold, one counts.
+    """
+    found: dict[tuple[int, ...], Part] = {}
+    for shard in variable.value.addressable_shards:
+        start = _start(shard.index)
+        if start not in found or shard.replica_id == 0:
+            found[start] = Part(start, np.asarray(shard.data), shard.replica_id == 0)
+    return list(found.values())
+
+
+def assign_parts(variable: Any, parts: list[Part]) -> None:
+    """Assign to a variable that `is_split` what this process holds of its new value."""
+    import jax
+
+    now, own = variable.value, {part.start: part.values for part in parts}
+    variable.assign(
+        jax.make_array_from_callback(now.shape, now.sharding, lambda index: own[_start(index)])
+    )
+
+
+def total(counts: np.ndarray) -> np.ndarray:
+    """Return the sum of counts over all processes, which must all ask for it."""
+    from jax.experimental import multihost_utils
+
+    halves = np.stack([counts >> 31, counts & (2**31 - 1)]).astype(np.int32)  # JAX cuts int64
+    gathered = np.asarray(multihost_utils.process_allgather(halves)).astype(np.int64)
+    high, low = gathered.reshape(-1, 2, counts.size).sum(axis=0)
+    return (high << 31) + low
+
+
+def _start(index: tuple[slice, ...]) -> tuple[int, ...]:
+    return tuple(span.start or 0 for span in index)
 
 
 def cut(variable: Any, mask: Any) -> None:

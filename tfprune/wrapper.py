@@ -238,7 +238,7 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         if training and not self.may_train():
             self.refused_training = True
             self.refuse_training()
-        if not self._is_as_wrapped():
+        if len(self.layer.variables) != self._variable_count:
             raise ValueError(
                 f"The layer '{self.layer.name}' was changed after it was wrapped for pruning "
                 f"({registry.reason_against(self.layer) or 'its variables are others now'}). "
@@ -251,10 +251,6 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         if losses:
             self.add_loss(losses)
         return outputs
-
-    def _is_as_wrapped(self) -> bool:
-        """Tell whether the wrapped layer has the variables it had: `enable_lora` adds some."""
-        return len(self.layer.variables) == self._variable_count
 
     def _stand_in(self, weight: MaskedWeight, values: dict[int, Any], training: Any) -> Any:
         """Return what the layer computes with in the place of a weight."""
@@ -295,8 +291,7 @@ class PruneLowMagnitude(keras.layers.Wrapper):
     @zeros_hold.setter
     def zeros_hold(self, holds: bool) -> None:
         self._zeros_hold = holds
-        on_arrival = [weight.cut_on_arrival(holds) for weight in self._masked]
-        self._unmasked = all(on_arrival) and self._is_as_wrapped()
+        self._unmasked = all([weight.cut_on_arrival(holds) for weight in self._masked])
 
     def finish(self, reached: bool) -> None:
         """Note whether the layer is pruned as far as it will be: then it may train without us."""

@@ -64,7 +64,8 @@ SHARDED = """
 import json, os
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=1"
 import keras, numpy as np, tfprune
-from tfprune import workers
+from jax.experimental import multihost_utils
+from tfprune import masks, placement, workers
 from tfprune.wrapper import wrappers
 
 index = int(os.environ["INDEX"])
@@ -80,6 +81,16 @@ model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16, name="a"),
 model = tfprune.prune(model, tfprune.PolynomialDecay(0.0, 0.75, 0, 6, frequency=2))
 model.compile("adam", "mse")
 x = np.random.default_rng(0).random((32, 8), np.float32)
+sent = []
+real = multihost_utils.process_allgather
+
+
+def allgather(value, **options):
+    sent.append(np.shape(value))
+    return real(value, **options)
+
+
+multihost_utils.process_allgather = allgather
 model.fit(x, x[:, :4], batch_size=4, verbose=0, callbacks=[tfprune.UpdatePruningStep()])
 found = []
 for layer in wrappers(model):
@@ -89,7 +100,16 @@ for layer in wrappers(model):
     found.append([shards, len(threshold.shape), int(state.mask.sum()),
                   bool((state.weight[~state.mask] == 0).all())])
 plain = tfprune.stripped_weights(model)
-print(json.dumps([found, [int(np.count_nonzero(w)) for w in plain if w.ndim == 2]]), flush=True)
+rounds = sum(shape == (2, 1 << 16) for shape in sent)
+as_whole = []
+for layer in wrappers(model):
+    (weight, mask, _), = layer.pruning_vars
+    now = placement.whole(weight)
+    layer.update_masks(6)
+    want, _ = masks.top_k(masks.magnitudes(now), masks.kept_count(now.size, 0.75))
+    as_whole.append(bool((placement.whole(mask) == want).all()))
+print(json.dumps([found, [int(np.count_nonzero(w)) for w in plain if w.ndim == 2], rounds,
+                  as_whole]), flush=True)
 """
 
 
@@ -97,10 +117,13 @@ print(json.dumps([found, [int(np.count_nonzero(w)) for w in plain if w.ndim == 2
 def test_masks_lie_where_their_weights_lie(key, tmp_path):
     found = processes.together(SHARDED.replace("KEY", key), tmp_path, **JAX)
     assert found[0] == found[1]
-    (first, second), nonzero = found[0]
+    (first, second), nonzero, rounds, as_whole = found[0]
     assert first == [[[[8, 8]], [[8, 8]]], 0, 32, True]
     assert second == [[[[16, 2]], [[16, 2]]], 0, 16, True]
     assert nonzero == [32, 16]
+    # Two rounds for each of two layers at the updates of steps 2, 4, 6; at 0 nothing is pruned.
+    assert rounds == 2 * 2 * 3
+    assert as_whole == [True, True]
 
 
 BUILT_LATE = """
