@@ -134,7 +134,7 @@ def total(counts: np.ndarray) -> np.ndarray:
     return (high << 31) + low
 
 
-def _start(index: tuple[slice, ...]) -> tuple[int, ...]:
+def _start(index: Any) -> tuple[int, ...]:
     return tuple(span.start or 0 for span in index)
 
 
