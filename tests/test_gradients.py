@@ -226,7 +226,7 @@ for arguments in ({"score": "taylor"}, {"regrowth": "rigl"}):
         tfprune.PruneLowMagnitude(
             keras.layers.Dense(3), tfprune.ConstantSparsity(0.5, 1, 9), **arguments)
     except ValueError as error:
-        print("TensorFlow backend of Keras only, not with 'jax'" in str(error))
+        print("TensorFlow and PyTorch as backend of Keras, not with 'jax'" in str(error))
 """
 
 

@@ -4,7 +4,7 @@ A wrapper runs its layer with another value in the place of each pruned weight, 
 gradient of that value comes by, dense, before it is masked. What a score needs of it is added to
 weights of the wrapper there, inside `fit` and under any tape. They are saved with the model, so
 that a run goes on from a checkpoint as it would have without. That a gradient may assign is so with
-TensorFlow only.
+TensorFlow and PyTorch; JAX has functions only.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _MEAN = (
 
 def reason_against() -> str | None:
     """Return why gradients cannot be recorded, None if they can."""
-    if keras.backend.backend() == "tensorflow":
+    if keras.backend.backend() in ("tensorflow", "torch"):
         return None
     return (
-        "scores by gradients and RigL record gradients as they flow, which works with the "
-        f"TensorFlow backend of Keras only, not with '{keras.backend.backend()}'; there use "
+        "scores by gradients and RigL record gradients as they flow, which works with TensorFlow "
+        f"and PyTorch as backend of Keras, not with '{keras.backend.backend()}'; there use "
         "`score='magnitude'`, with or without `regrowth='soft'`"
     )
 

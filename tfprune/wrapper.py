@@ -291,7 +291,8 @@ class PruneLowMagnitude(keras.layers.Wrapper):
     @zeros_hold.setter
     def zeros_hold(self, holds: bool) -> None:
         self._zeros_hold = holds
-        self._unmasked = all([weight.cut_on_arrival(holds) for weight in self._masked])
+        on_arrival = all([weight.cut_on_arrival(holds) for weight in self._masked])
+        self._unmasked = on_arrival and self.criterion.record is None
 
     def finish(self, reached: bool) -> None:
         """Note whether the layer is pruned as far as it will be: then it may train without us."""

@@ -545,8 +545,8 @@ def errors():
     tries = {
         "interrupted": interrupted,
         "adapted": adapted,
-        "score": lambda: chosen_by("movement"),
-        "rigl": lambda: chosen("unstructured", "rigl"),
+        "score": lambda: chosen_by({"score": "movement"}),
+        "rigl": lambda: chosen_by({"regrowth": "rigl"}),
         "optimizer": lambda: fit(other),
         "thawed": thawed,
         "reordered": reordered,
@@ -561,8 +561,18 @@ def _stop(batch, logs):
     raise InterruptedError
 
 
-def chosen_by(score):
-    return train([tfprune.Rule("wide", schedule=half(), score=score)])
+def chosen_by(by, **options):
+    """Return the masks that gradients chose, and how many zeros there are."""
+    schedule = tfprune.PolynomialDecay(0.0, 0.5, 2, 14, frequency=4)
+    if by.get("regrowth"):
+        schedule = tfprune.ConstantSparsity(0.5, 0, 14, frequency=4)
+    elif by["score"] == "snip":
+        schedule = tfprune.OneShot(0.5, 4)
+    rules = [tfprune.Rule("wide", schedule=schedule, **by)]
+    pruned = compiled(tfprune.prune(network(), rules), **options)
+    fit(pruned, epochs=2)
+    zero = all(layer.cut_weights_are_zero() for layer in wrappers(pruned))
+    return {"masks": digests(pruned), "reached": reached(pruned), "zero": zero}
 
 
 def _said(attempt):
