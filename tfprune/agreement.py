@@ -16,11 +16,12 @@ import numpy as np
 
 from tfprune import postings
 from tfprune.family import family
-from tfprune.placement import is_split, whole
+from tfprune.placement import are_split_alike, own_parts, whole
 from tfprune.resumption import of_arrays
 from tfprune.workers import WAYS, by_worker, cluster, seconds, strategy_of, worker
 
 _SHOWN = 3  # rules of each worker in a message
+_WEIGHTS = "weights (their seeds, or what was loaded, may differ)"
 
 
 def require_place(model: Any, wrapping: bool = False) -> None:
@@ -135,17 +136,17 @@ def require_same_state(model: Any, layers: list[Any], length: str = "") -> None:
         _compare(model, _Said("trains with nothing wrapped", {}, []))
         return
     lines = [
-        json.dumps([layer.pruning_schedule.get_config(), str(layer.criterion)], default=str)
-        for layer in layers
+        f"layer {number}: {_in_words(layer.pruning_schedule.get_config())}, {layer.criterion}"
+        for number, layer in enumerate(layers, 1)
     ]
-    masks, weights = _digests(layers)
+    masks, weights, shared = _digests(layers)
     parts = {
         "rules": _digest(lines),
         "pruning steps": of_arrays([np.array([layer.read_step() for layer in layers])]),
         "masks": masks,
-        "weights (their seeds, or what was loaded, may differ)": weights,
+        _WEIGHTS: weights,
     }
-    _compare(model, _Said("trains wrapped layers", parts, lines, length))
+    _compare(model, _Said("trains wrapped layers", parts, lines, length, shared))
 
 
 class _Said(NamedTuple):
@@ -156,28 +157,42 @@ class _Said(NamedTuple):
         parts: digests of what must be the same on all, by name.
         lines: its rules, in words.
         length: that of its run, in words.
+        shared: digests of what it holds of weights that workers share in parts, by place.
     """
 
     does: str
     parts: dict[str, str]
     lines: list[str]
     length: str = ""
+    shared: dict[str, str] = {}  # noqa: RUF012 - never written to
 
 
-def _digests(layers: list[Any]) -> tuple[str, str]:
-    """Return one of all masks and one of all weights, which are looked at one after the other.
+def _digests(layers: list[Any]) -> tuple[str, str, dict[str, str]]:
+    """Return one of all masks, one of all weights, and those of parts that others may hold too.
 
-    What processes share in parts is left out: no part of it is on two of them to differ.
+    Weights are looked at one after the other: copies of all might not fit into memory.
     """
-    masks, weights = [], []
-    for layer in layers:
-        for weight, mask, _ in layer.pruning_vars:
-            if is_split(weight, mask):
+    masks, weights, shared = [], [], {}
+    for number, layer in enumerate(layers, 1):
+        for name, (weight, mask, _) in enumerate(layer.pruning_vars):
+            if are_split_alike(weight, mask):
+                for part, kept in zip(own_parts(weight), own_parts(mask), strict=True):
+                    place = f"weight {name} of layer {number} from {list(part.start)} on"
+                    shared[place] = of_arrays([kept.values, np.where(kept.values, part.values, 0)])
                 continue
             kept = whole(mask).astype(bool)
             masks.append(of_arrays([kept]))
             weights.append(of_arrays([np.where(kept, whole(weight), 0)]))
-    return _digest(masks), _digest(weights)
+    return _digest(masks), _digest(weights), shared
+
+
+def _in_words(config: dict[str, Any]) -> str:
+    """Return what a schedule's configuration says, as one would write it."""
+    inside = config.get("config")
+    if not isinstance(inside, dict):
+        return json.dumps(config, default=str)
+    arguments = ", ".join(f"{name}={value!r}" for name, value in inside.items())
+    return f"{config.get('class_name')}({arguments})"
 
 
 def _digest(lines: list[str]) -> str:
@@ -195,6 +210,9 @@ def _compare(model: Any, own: _Said) -> None:
             f"Received: {by_worker(does)}"
         )
     differing = [part for part in own.parts if len({one.parts[part] for one in everybody}) > 1]
+    places = _differing_places(everybody)
+    if places and _WEIGHTS not in differing:
+        differing.append(_WEIGHTS)
     if differing:
         lengths = [one.length for one in everybody]
         longer = "rules" in differing and len(set(lengths)) > 1
@@ -202,12 +220,24 @@ def _compare(model: Any, own: _Said) -> None:
         raise ValueError(
             f"The workers do not train the same model: {' and '.join(differing)} differ. {why}Run "
             "the same script with the same rules, seed and files on all of them, for as many "
-            f"epochs and batches. Received: {_unlike(everybody, differing[0])}"
+            f"epochs and batches. Received: {_unlike(everybody, differing[0], places)}"
         )
 
 
-def _unlike(everybody: list[_Said], part: str) -> str:
+def _differing_places(everybody: list[_Said]) -> list[str]:
+    """Return the parts of weights that several workers hold, with other values or masks."""
+    held: dict[str, set[str]] = {}
+    for one in everybody:
+        for place, digest in one.shared.items():
+            held.setdefault(place, set()).add(digest)
+    return [place for place, digests in held.items() if len(digests) > 1]
+
+
+def _unlike(everybody: list[_Said], part: str, places: list[str]) -> str:
     """Return in what the workers differ: the rules that not all have, or digests."""
+    if places and len({one.parts[part] for one in everybody}) == 1:
+        digests = by_worker([one.shared.get(places[0], "not held")[:8] for one in everybody])
+        return f"digests of {places[0]} {digests}"
     if part == "rules":
         common = set.intersection(*(set(one.lines) for one in everybody))
         rest = [[line for line in one.lines if line not in common] for one in everybody]

@@ -157,7 +157,10 @@ class Criterion:
         except ValueError as found:
             error = found
         if total(np.array([error is not None]).astype(np.int64))[0]:
-            raise error or ValueError("Another process holds weights that are NaN or infinite")
+            raise error or ValueError(
+                "Cannot rank weights that are NaN or infinite: training has diverged, as the error "
+                "of the process says that holds them"
+            )
         keep = masks.kept_count(math.prod(shape), sparsity)
         new, limit = split_masks.top_k(scores, shape, keep, total)
         return [p._replace(values=m) for p, m in zip(mask, new, strict=True)], limit

@@ -14,6 +14,7 @@ from tfprune.cloning import is_graph
 from tfprune.criteria import Criterion
 from tfprune.decisions import Decision
 from tfprune.patterns import Pattern
+from tfprune.placement import whole
 from tfprune.registry import is_left_alone
 from tfprune.schedules import PruningSchedule
 from tfprune.wrapper import PruneLowMagnitude
@@ -63,7 +64,7 @@ def reason_against(layer: Any, schedule: PruningSchedule, pattern: Pattern) -> s
 
 def prunable_arrays(layer: Any) -> list[np.ndarray]:
     """Return the weights of a built layer that would be pruned."""
-    return [w.variable.numpy() for w in registry.prunable_weights(layer)]
+    return [whole(w.variable) for w in registry.prunable_weights(layer)]
 
 
 def wrap(layer: Any, schedule: PruningSchedule, criterion: Criterion, **kwargs: Any) -> Any:

@@ -290,25 +290,30 @@ class LegacyPrunedLayer:
         inside = {id(v) for v in self.layer.layer.weights}
         return [v for v in self.layer.weights if id(v) not in inside]
 
+    @property
+    def pruning_vars(self) -> list[tuple[Any, Any, Any]]:
+        """The (weight, mask, threshold) variables of tfmot's wrapper."""
+        return self.layer.pruning_vars
+
     def apply_masks(self) -> None:
         """Set the weights to zero where their masks are.
 
         Raises:
             ValueError: a weight holds NaN or infinite values, of which no mask makes a zero.
         """
-        bad = _not_finite(weight for weight, _, _ in self.layer.pruning_vars)
+        bad = _not_finite(weight for weight, _, _ in self.pruning_vars)
         if bad:
             raise ValueError(
                 "Cannot prune weights that are NaN or infinite: training has diverged. Lower the "
                 "learning rate or clip gradients, and start again from weights that are finite. "
                 f"Received: such values in {', '.join(bad)}"
             )
-        for weight, mask, _ in self.layer.pruning_vars:
+        for weight, mask, _ in self.pruning_vars:
             weight.assign(weight * mask)
 
     def states(self) -> list[WeightState]:
         """Return the pruned weights, masked, as numpy arrays."""
-        paths = [weight.name.split(":")[0].split("/") for weight, *_ in self.layer.pruning_vars]
+        paths = [weight.name.split(":")[0].split("/") for weight, *_ in self.pruning_vars]
         names = [path[-1] for path in paths]
         if len(set(names)) < len(names):  # the kernels of an attention layer: query/kernel, ...
             names = ["/".join(path[-2:]) for path in paths]
@@ -320,5 +325,5 @@ class LegacyPrunedLayer:
                 threshold=float(threshold.numpy()),
                 layout=layouts.of_kernel(len(weight.shape)),
             )
-            for name, (weight, mask, threshold) in zip(names, self.layer.pruning_vars, strict=True)
+            for name, (weight, mask, threshold) in zip(names, self.pruning_vars, strict=True)
         ]

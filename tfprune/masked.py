@@ -11,10 +11,10 @@ from keras import ops
 from tfprune.criteria import Criterion
 from tfprune.gradients import GradientRecord
 from tfprune.placement import (
+    are_split_alike,
     assign,
     assign_parts,
     cut,
-    is_split,
     laid_out_like,
     lay_like,
     own_parts,
@@ -130,7 +130,7 @@ class MaskedWeight:
         Raises:
             ValueError: the weight is not finite, or no gradient has been seen that is needed.
         """
-        if self._criterion.takes_parts and is_split(self.mask, self.variable):
+        if self._criterion.takes_parts and are_split_alike(self.mask, self.variable):
             self._choose_by_parts(schedule.sparsity(step))
             return
         mask, recorded = read_only(self.mask), None

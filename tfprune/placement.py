@@ -93,12 +93,18 @@ def assign(variable: Any, value: Any) -> None:
     )
 
 
-def is_split(variable: Any, like: Any) -> bool:
-    """Tell whether processes share a variable in parts, each with the parts of another one too."""
-    value, other = variable.value, like.value
-    if getattr(value, "is_fully_addressable", True) or value.is_fully_replicated:
+def is_split(variable: Any) -> bool:
+    """Tell whether processes share a variable in parts."""
+    value: Any = getattr(variable, "value", None)
+    return not (getattr(value, "is_fully_addressable", True) or value.is_fully_replicated)
+
+
+def are_split_alike(variable: Any, other: Any) -> bool:
+    """Tell whether processes share two variables of one shape in the same parts."""
+    if not is_split(variable) or not is_split(other):
         return False
-    return value.sharding.is_equivalent_to(other.sharding, value.ndim)
+    one: Any = variable.value.sharding
+    return one.is_equivalent_to(other.value.sharding, len(variable.shape))
 
 
 def own_parts(variable: Any) -> list[Part]:

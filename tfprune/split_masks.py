@@ -52,7 +52,7 @@ def top_k(
     own = [part.values.reshape(-1) for part in scores if part.counts]
     alive = _count(own, lambda one: one > 0, total)
     if alive == 0:  # nothing can be ranked
-        return [_positions(part, shape, ...) < keep for part in scores], 0.0
+        return [_first(part, shape, keep) for part in scores], 0.0
     keep = min(keep, alive)
     unsigned = np.dtype(f"u{scores[0].values.itemsize}")  # their order is that of the scores
     bits = _kth_largest([one.view(unsigned) for one in own], keep, total, unsigned)
@@ -68,6 +68,12 @@ def top_k(
     return kept, float(threshold)
 
 
+def _first(part: Part, shape: tuple[int, ...], keep: int) -> np.ndarray:
+    """Return the mask of a part whose numbers are among the first of the whole."""
+    everywhere = np.ones(part.values.shape, bool)
+    return (_positions(part, shape, everywhere) < keep).reshape(part.values.shape)
+
+
 def _count(own: list[np.ndarray], which: Callable[[np.ndarray], np.ndarray], total: Total) -> int:
     """Return how many numbers of all processes fulfil a condition."""
 
@@ -78,13 +84,12 @@ def _count(own: list[np.ndarray], which: Callable[[np.ndarray], np.ndarray], tot
     return int(total(np.array([sum(map(look, own))]))[0])
 
 
-def _positions(part: Part, shape: tuple[int, ...], which) -> np.ndarray:
-    """Return where numbers of a part stand in the whole, flattened; `which` is a mask, or `...`."""
-    position = np.zeros((1,) * len(shape), np.uint64)
-    for axis, (first, length) in enumerate(zip(part.start, part.values.shape, strict=True)):
-        along = np.arange(first, first + length, dtype=np.uint64) * math.prod(shape[axis + 1 :])
-        position = position + np.expand_dims(along, [a for a in range(len(shape)) if a != axis])
-    return np.broadcast_to(position, part.values.shape)[which]
+def _positions(part: Part, shape: tuple[int, ...], which: np.ndarray) -> np.ndarray:
+    """Return where some numbers of a part stand in the whole, flattened."""
+    found = np.zeros(np.count_nonzero(which), np.uint64)
+    for axis, along in enumerate(np.nonzero(which)):
+        found += (along + part.start[axis]).astype(np.uint64) * math.prod(shape[axis + 1 :])
+    return found
 
 
 def _kth_largest(own: list[np.ndarray], k: int, total: Total, dtype: np.dtype) -> int:

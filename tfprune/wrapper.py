@@ -33,7 +33,7 @@ from tfprune import schedules as schedules_
 from tfprune.criteria import Criterion
 from tfprune.masked import MaskedWeight
 from tfprune.patterns import Pattern
-from tfprune.placement import assign
+from tfprune.placement import assign, is_split
 from tfprune.schedules import ConstantSparsity
 from tfprune.states import PruningStep, StepCounter, WeightState
 from tfprune.substitution import run_with
@@ -451,7 +451,17 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         return super().from_config(config, custom_objects)
 
     def save_own_variables(self, store):
-        """Save masks, in one bit a weight, thresholds, and the step as it is now."""
+        """Save masks, in one bit a weight, thresholds, and the step as it is now.
+
+        Raises:
+            ValueError: other processes hold parts of the weights.
+        """
+        if any(is_split(weight.mask) for weight in self._masked):
+            raise ValueError(
+                "Keras cannot save a weight of which other processes hold a part. Call "
+                "`tfprune.stripped_weights(model)` on all of them, and save what it returns on "
+                f"the first. Received: the layer '{self.layer_name}', in shards"
+            )
         if self.built:
             self.store_step()
         for key, variable, is_mask in self._saved_variables():

@@ -76,9 +76,14 @@ layouts = over.LayoutMap(mesh)
 layouts["KEY"] = (None, "model")  # each process holds a half of each kernel
 over.set_distribution(over.ModelParallel(
     layout_map=layouts, batch_dim_name="batch", auto_shard_dataset=False))
-model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16, name="a"),
-                          keras.layers.Dense(4, name="b")])
-model = tfprune.prune(model, tfprune.PolynomialDecay(0.0, 0.75, 0, 6, frequency=2))
+
+
+def net():
+    return keras.Sequential([keras.Input((8,)), keras.layers.Dense(16, name="a"),
+                             keras.layers.Dense(4, name="b")])
+
+
+model = tfprune.prune(net(), tfprune.PolynomialDecay(0.0, 0.75, 0, 6, frequency=2))
 model.compile("adam", "mse")
 x = np.random.default_rng(0).random((32, 8), np.float32)
 sent = []
@@ -108,8 +113,21 @@ for layer in wrappers(model):
     layer.update_masks(6)
     want, _ = masks.top_k(masks.magnitudes(now), masks.kept_count(now.size, 0.75))
     as_whole.append(bool((placement.whole(mask) == want).all()))
+try:
+    model.save("half.keras")
+except ValueError as error:
+    refused = str(error)
+again = net()
+again.set_weights(plain)
+tfprune.prune(again, 0.8)  # looks at all magnitudes at once
+again = tfprune.prune(again, tfprune.ConstantSparsity(0.5, 0))
+kept = []
+for layer in wrappers(again):
+    layer.update_masks(0)
+    (weight, mask, _), = layer.pruning_vars
+    kept.append(int(placement.whole(mask).sum()))
 print(json.dumps([found, [int(np.count_nonzero(w)) for w in plain if w.ndim == 2], rounds,
-                  as_whole]), flush=True)
+                  as_whole, refused, kept]), flush=True)
 """
 
 
@@ -117,13 +135,52 @@ print(json.dumps([found, [int(np.count_nonzero(w)) for w in plain if w.ndim == 2
 def test_masks_lie_where_their_weights_lie(key, tmp_path):
     found = processes.together(SHARDED.replace("KEY", key), tmp_path, **JAX)
     assert found[0] == found[1]
-    (first, second), nonzero, rounds, as_whole = found[0]
+    (first, second), nonzero, rounds, as_whole, refused, kept = found[0]
     assert first == [[[[8, 8]], [[8, 8]]], 0, 32, True]
     assert second == [[[[16, 2]], [[16, 2]]], 0, 16, True]
     assert nonzero == [32, 16]
     # Two rounds for each of two layers at the updates of steps 2, 4, 6; at 0 nothing is pruned.
     assert rounds == 2 * 2 * 3
     assert as_whole == [True, True]
+    assert "`tfprune.stripped_weights(model)` on all of them" in refused
+    assert kept == [32, 16]  # what was cut stays cut, though half would do
+
+
+HELD_TWICE = """
+import json, os
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+import jax, keras, numpy as np, tfprune
+from tfprune import workers
+from tfprune.wrapper import wrappers
+
+index = int(os.environ["INDEX"])
+workers.connect(os.environ["ADDRESSES"].split(",")[0], 2, index, timeout=200)
+over = keras.distribution
+layouts = over.LayoutMap(over.DeviceMesh((2, 2), ("batch", "model"), over.list_devices()))
+layouts[".*kernel"] = (None, "model")  # each process holds both halves
+over.set_distribution(over.ModelParallel(
+    layout_map=layouts, batch_dim_name="batch", auto_shard_dataset=False))
+model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="a")])
+model = tfprune.prune(model, tfprune.ConstantSparsity(0.5, 0))
+model.compile("adam", "mse")
+x = np.random.default_rng(0).random((32, 8), np.float32)
+watch = [tfprune.UpdatePruningStep()]
+model.fit(x, x[:, :4], batch_size=8, verbose=0, callbacks=watch)
+(weight, _, _), = wrappers(model)[0].pruning_vars
+other = np.random.default_rng(index).random((8, 4), np.float32)
+weight.assign(jax.make_array_from_callback((8, 4), weight.value.sharding, lambda at: other[at]))
+try:
+    model.fit(x, x[:, :4], batch_size=8, verbose=0, callbacks=watch)
+except ValueError as error:
+    print(json.dumps(str(error)), flush=True)
+"""
+
+
+def test_parts_that_two_processes_hold_are_compared(tmp_path):
+    for said in processes.together(HELD_TWICE, tmp_path, **JAX):
+        assert "same model: weights (their seeds, or what was loaded, may differ) differ" in said
+        assert "Received: digests of weight 0 of layer 1 from [0, 0] on " in said
+        assert "on worker 0, " in said
 
 
 BUILT_LATE = """
