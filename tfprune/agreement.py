@@ -174,10 +174,10 @@ def _digests(layers: list[Any]) -> tuple[str, str, dict[str, str]]:
     """
     masks, weights, shared = [], [], {}
     for number, layer in enumerate(layers, 1):
-        for name, (weight, mask, _) in enumerate(layer.pruning_vars):
+        for at, (weight, mask, _) in enumerate(layer.pruning_vars, 1):
             if are_split_alike(weight, mask):
                 for part, kept in zip(own_parts(weight), own_parts(mask), strict=True):
-                    place = f"weight {name} of layer {number} from {list(part.start)} on"
+                    place = f"weight {at} of layer {number} from {list(part.start)} on"
                     shared[place] = of_arrays([kept.values, np.where(kept.values, part.values, 0)])
                 continue
             kept = whole(mask).astype(bool)

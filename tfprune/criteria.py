@@ -156,7 +156,7 @@ class Criterion:
                 masks.cut(scores[-1].values, kept.values)
         except ValueError as found:
             error = found
-        if total(np.array([error is not None]).astype(np.int64))[0]:
+        if total(np.array([int(error is not None)]))[0]:
             raise error or ValueError(
                 "Cannot rank weights that are NaN or infinite: training has diverged, as the error "
                 "of the process says that holds them"

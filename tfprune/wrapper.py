@@ -150,7 +150,7 @@ class PruneLowMagnitude(keras.layers.Wrapper):
     def __call__(self, *args, **kwargs):
         """Run the wrapped layer, with whatever arguments it takes."""
         if self._unmasked and kwargs.get("training") and self.may_train():
-            if not self.traced_unmasked:
+            if not self.traced_unmasked:  # Keras takes its time to set what is set already
                 self.traced_unmasked = True
             return self.layer(*args, **kwargs)
         if not self.built and not self.layer.built:

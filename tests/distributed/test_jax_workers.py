@@ -179,7 +179,7 @@ except ValueError as error:
 def test_parts_that_two_processes_hold_are_compared(tmp_path):
     for said in processes.together(HELD_TWICE, tmp_path, **JAX):
         assert "same model: weights (their seeds, or what was loaded, may differ) differ" in said
-        assert "Received: digests of weight 0 of layer 1 from [0, 0] on " in said
+        assert "Received: digests of weight 1 of layer 1 from [0, 0] on " in said
         assert "on worker 0, " in said
 
 
